@@ -1,0 +1,2 @@
+//! The martlet binary.
+fn main() {}

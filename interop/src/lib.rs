@@ -1,0 +1,1 @@
+//! Conformance and interoperability suites that talk bytes to a running Martlet.

@@ -1,0 +1,2 @@
+//! `cargo xtask`: tidy, fuzz, interop, conformance.
+fn main() {}
