@@ -1,0 +1,1 @@
+//! Durations, sizes, expiries and QoS as text. (Owned by the cli helper.)
