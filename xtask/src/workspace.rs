@@ -1,0 +1,71 @@
+//! Where things are: the root of the repository, cargo, and what `cargo metadata` says about the workspace.
+
+use crate::Error;
+use serde::Deserialize;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// The root of the repository: the folder above this crate's.
+pub(crate) fn root() -> PathBuf {
+    let xtask = Path::new(env!("CARGO_MANIFEST_DIR"));
+    xtask.parent().unwrap_or(xtask).to_path_buf()
+}
+
+/// A command that runs the cargo which started this task, in the root of the repository.
+pub(crate) fn cargo() -> Command {
+    let program = std::env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"));
+    let mut command = Command::new(program);
+    command.current_dir(root());
+    command
+}
+
+/// The part of `cargo metadata` that the tasks use.
+#[derive(Deserialize)]
+pub(crate) struct Metadata {
+    /// Packages of the workspace (dependencies from registries are left out).
+    pub(crate) packages: Vec<Package>,
+    /// Where cargo builds.
+    pub(crate) target_directory: PathBuf,
+}
+
+/// One package of the workspace.
+#[derive(Deserialize)]
+pub(crate) struct Package {
+    /// Its name, for example `martlet-codec`.
+    pub(crate) name: String,
+    /// Path of its `Cargo.toml`.
+    pub(crate) manifest_path: PathBuf,
+    /// What its manifest names, of every kind.
+    pub(crate) dependencies: Vec<Dependency>,
+}
+
+/// One line of a manifest's dependency tables.
+#[derive(Deserialize)]
+pub(crate) struct Dependency {
+    /// Name of the package depended on.
+    pub(crate) name: String,
+    /// `None` for a normal dependency, else `dev` or `build`.
+    pub(crate) kind: Option<String>,
+    /// Behind a feature.
+    pub(crate) optional: bool,
+}
+
+/// Asks cargo about the packages of this workspace. Needs no network.
+pub(crate) fn metadata() -> Result<Metadata, Error> {
+    let output = cargo()
+        .args([
+            "metadata",
+            "--format-version",
+            "1",
+            "--no-deps",
+            "--offline",
+        ])
+        .output()
+        .map_err(|error| format!("cannot run cargo metadata: {error}"))?;
+    if !output.status.success() {
+        let reason = String::from_utf8_lossy(&output.stderr);
+        return Err(format!("cargo metadata failed: {reason}").into());
+    }
+    Ok(serde_json::from_slice(&output.stdout)?)
+}
