@@ -1,62 +1,72 @@
 //! MQTT topic names and filters, their matching rules, and the data structures a broker routes with.
 //!
-//! No IO, no async, no locks: everything here is a plain value. Nothing recurses on input.
+//! No IO, no async, no locks, no sessions: everything here is a plain value. Nothing recurses on
+//! input, so a hostile topic of 65,535 levels costs time in proportion and no stack.
+//!
+//! * [`TopicName`], [`TopicFilter`], [`SharedFilter`], [`Filter`]: text that was validated once and is
+//!   trusted afterwards; [`TopicError`] names the rule a refused text broke. [`Limits`] holds what a
+//!   server bounds beyond the specification.
+//! * [`ExactMap`]: filters without wildcards, one hash probe per topic.
+//! * [`Trie`]: filters with wildcards; calls back for each that matches a topic.
+//! * [`RetainedTree`]: the mirror image, many topics asked with one filter, in slices that can be
+//!   resumed.
+//!
+//! The rules of matching (section 4.7 of the specification), in one table:
+//!
+//! ```
+//! use martlet_topic::{TopicFilter, TopicName};
+//!
+//! let matches = |filter, topic| {
+//!     TopicFilter::new(filter).unwrap().matches(TopicName::new(topic).unwrap())
+//! };
+//! assert!(matches("home/+/temperature", "home/kitchen/temperature"));
+//! assert!(matches("home/#", "home/kitchen/temperature"));
+//! assert!(matches("home/#", "home")); // '#' includes the parent level
+//! assert!(matches("+/+", "/home")); // an empty level is a level
+//! assert!(!matches("+", "/home"));
+//! assert!(!matches("#", "$SYS/broker/uptime")); // '$' hides from a leading wildcard
+//! assert!(matches("$SYS/#", "$SYS/broker/uptime"));
+//! ```
+//!
+//! Finding the subscribers of a topic:
+//!
+//! ```
+//! use martlet_topic::{TopicFilter, TopicName, Trie};
+//!
+//! let mut trie = Trie::new();
+//! trie.insert(TopicFilter::new("home/+/temperature")?, "a thermostat");
+//! trie.insert(TopicFilter::new("home/#")?, "a logger");
+//!
+//! let mut found = Vec::new();
+//! trie.for_each_match(TopicName::new("home/kitchen/temperature")?, |who| found.push(*who));
+//! found.sort();
+//! assert_eq!(found, ["a logger", "a thermostat"]);
+//! # Ok::<(), martlet_topic::TopicError>(())
+//! ```
 
-use core::fmt;
+mod error;
+pub use error::TopicError;
 
-/// Why a text is not a topic name or filter.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum TopicError {
-    /// [MQTT-4.7.3-1] Names and filters have at least one character.
-    Empty,
-}
-impl fmt::Display for TopicError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result { f.write_str("topic") }
-}
-impl core::error::Error for TopicError {}
+mod name;
+pub use name::TopicName;
 
-/// A validated topic name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct TopicName<'a>(&'a str);
-impl<'a> TopicName<'a> {
-    /// Validates `text`.
-    pub fn new(text: &'a str) -> Result<Self, TopicError> { if text.is_empty() { Err(TopicError::Empty) } else { Ok(Self(text)) } }
-    /// The text.
-    pub fn as_str(self) -> &'a str { self.0 }
-}
-/// A validated topic filter without share prefix.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct TopicFilter<'a>(&'a str);
-impl<'a> TopicFilter<'a> {
-    /// Validates `text`.
-    pub fn new(text: &'a str) -> Result<Self, TopicError> { if text.is_empty() { Err(TopicError::Empty) } else { Ok(Self(text)) } }
-    /// The text.
-    pub fn as_str(self) -> &'a str { self.0 }
-    /// Whether a level is `+` or `#`.
-    pub fn has_wildcards(self) -> bool { self.0.contains(['+', '#']) }
-    /// Whether `topic` matches.
-    pub fn matches(self, _topic: TopicName<'_>) -> bool { unimplemented!() }
-}
-/// `$share/<name>/<filter>`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct SharedFilter<'a> {
-    /// Share name.
-    pub group: &'a str,
-    /// The filter behind the share name.
-    pub filter: TopicFilter<'a>,
-}
-/// What a SUBSCRIBE may name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Filter<'a> {
-    /// An ordinary filter.
-    Plain(TopicFilter<'a>),
-    /// A shared subscription.
-    Shared(SharedFilter<'a>),
-}
-impl<'a> Filter<'a> {
-    /// Parses a filter, `$share/<name>/<filter>` included.
-    pub fn parse(text: &'a str) -> Result<Self, TopicError> { TopicFilter::new(text).map(Filter::Plain) }
-    /// The filter that topics are matched with.
-    pub fn topic_filter(self) -> TopicFilter<'a> { match self { Self::Plain(f) => f, Self::Shared(s) => s.filter } }
-}
+mod filter;
+pub use filter::{Filter, QUEUE_GROUP, SharedFilter, TopicFilter};
+
+mod limits;
+pub use limits::Limits;
+
+mod hasher;
+pub use hasher::TopicHasher;
+
+mod exact;
+pub use exact::ExactMap;
+
+mod trie;
+pub use trie::Trie;
+
+mod retained;
+pub use retained::{Cursor, RetainedTree};
+
+/// Longest topic name or filter the wire can carry, in bytes of UTF-8 [MQTT-4.7.3-3].
+pub const MAX_BYTES: usize = 65_535;
