@@ -9,6 +9,7 @@
     reason = "a task talks to the person who started it"
 )]
 
+mod interop;
 mod tidy;
 mod workspace;
 
@@ -29,7 +30,12 @@ struct Arguments {
 enum Task {
     /// Check crate edges, module docs, leftovers, file lengths and the layout of the repository
     Tidy,
+    /// Run the Eclipse Paho suite, or real clients, against a freshly built broker
+    Interop(interop::Options),
 }
+
+/// Exit code of a task that could not run here, apart from the code of a failure.
+const SKIPPED_CODE: u8 = 77;
 
 /// How a task ended, beside an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,6 +44,8 @@ pub(crate) enum Outcome {
     Passed,
     /// Something that was asked for does not hold; the task has said what.
     Failed,
+    /// What was asked for cannot run on this machine; the task has said why.
+    Skipped,
 }
 
 impl Outcome {
@@ -45,6 +53,7 @@ impl Outcome {
         match self {
             Self::Passed => ExitCode::SUCCESS,
             Self::Failed => ExitCode::FAILURE,
+            Self::Skipped => ExitCode::from(SKIPPED_CODE),
         }
     }
 }
@@ -52,6 +61,7 @@ impl Outcome {
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().task {
         Task::Tidy => tidy::run(),
+        Task::Interop(options) => interop::run(&options),
     };
     match outcome {
         Ok(outcome) => outcome.exit_code(),

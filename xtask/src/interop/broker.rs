@@ -1,0 +1,144 @@
+//! A broker process on free ports of this machine, stopped when dropped.
+
+use super::process::Running;
+use crate::{Error, workspace};
+use std::fs::File;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// How long a broker may take until it accepts. Generous: many of them start at once on a small machine.
+const READY_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Ports that another process takes between our look and the broker's bind are rare; more attempts mean another defect.
+const START_ATTEMPTS: usize = 3;
+
+/// How to start the broker under test; `{port}` and `{ws_port}` in an argument stand for the ports.
+#[derive(Clone, Debug)]
+pub(super) struct BrokerCommand {
+    program: PathBuf,
+    arguments: Vec<String>,
+    /// What the table says was tested.
+    pub(super) label: String,
+}
+
+impl BrokerCommand {
+    /// Takes a command line apart at white space.
+    pub(super) fn parse(line: &str) -> Self {
+        let mut words = line.split_whitespace().map(ToString::to_string);
+        let program = PathBuf::from(words.next().unwrap_or_default());
+        Self {
+            program,
+            arguments: words.collect(),
+            label: line.to_string(),
+        }
+    }
+
+    /// Builds `martlet` from this checkout.
+    pub(super) fn build(release: bool, arguments: &[&str], config: &Path) -> Result<Self, Error> {
+        let mut cargo = workspace::cargo();
+        cargo.args(["build", "--package", "martlet-broker-bin"]);
+        if release {
+            cargo.arg("--release");
+        }
+        if !cargo.status()?.success() {
+            return Err("the broker does not build".into());
+        }
+        let profile = if release { "release" } else { "debug" };
+        let program = workspace::metadata()?
+            .target_directory
+            .join(profile)
+            .join("martlet");
+        let mut arguments: Vec<String> = arguments.iter().map(ToString::to_string).collect();
+        arguments.extend(["--config".to_string(), config.display().to_string()]);
+        Ok(Self {
+            program,
+            arguments,
+            label: format!("martlet, {profile} build"),
+        })
+    }
+
+    /// Starts the broker and waits until it accepts. Its output goes to `log`.
+    pub(super) fn start(&self, log: &Path) -> Result<RunningBroker, Error> {
+        let mut reason = String::new();
+        for _ in 0..START_ATTEMPTS {
+            match self.try_start(log) {
+                Ok(broker) => return Ok(broker),
+                Err(error) => reason = error.to_string(),
+            }
+        }
+        Err(format!("{reason}; its output is in {}", log.display()).into())
+    }
+
+    fn try_start(&self, log: &Path) -> Result<RunningBroker, Error> {
+        let (port, ws_port) = free_ports()?;
+        let fill = |text: &str| {
+            text.replace("{port}", &port.to_string())
+                .replace("{ws_port}", &ws_port.to_string())
+        };
+        let output = File::create(log)?;
+        let mut command = Command::new(&self.program);
+        command.args(self.arguments.iter().map(|argument| fill(argument)));
+        command.current_dir(log.parent().unwrap_or(log));
+        command
+            .stdin(Stdio::null())
+            .stdout(output.try_clone()?)
+            .stderr(output);
+        let child = command
+            .spawn()
+            .map_err(|error| format!("cannot start {}: {error}", self.program.display()))?;
+        let mut broker = RunningBroker {
+            process: Running::new(child),
+            port,
+            ws_port,
+        };
+        let begin = Instant::now();
+        loop {
+            if TcpStream::connect(SocketAddr::from(([127, 0, 0, 1], port))).is_ok() {
+                return Ok(broker);
+            }
+            if let Some(status) = broker.process.ended()? {
+                return Err(format!("the broker ended at once ({status})").into());
+            }
+            if begin.elapsed() > READY_TIMEOUT {
+                return Err("the broker did not accept in time".into());
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+}
+
+/// A broker that accepts on loopback.
+pub(super) struct RunningBroker {
+    process: Running,
+    pub(super) port: u16,
+    pub(super) ws_port: u16,
+}
+
+impl RunningBroker {
+    /// Asks the broker to end and waits for it.
+    pub(super) fn stop(self) -> Result<(), Error> {
+        self.process.stop()
+    }
+}
+
+/// Two ports that were free a moment ago.
+pub(super) fn free_ports() -> Result<(u16, u16), Error> {
+    let first = TcpListener::bind("127.0.0.1:0")?;
+    let second = TcpListener::bind("127.0.0.1:0")?;
+    Ok((first.local_addr()?.port(), second.local_addr()?.port()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_line_is_taken_apart() {
+        let command = BrokerCommand::parse("mosquitto -p {port}  -v");
+        assert_eq!(command.program, Path::new("mosquitto"));
+        assert_eq!(command.arguments, ["-p", "{port}", "-v"]);
+        assert_eq!(command.label, "mosquitto -p {port}  -v");
+    }
+}

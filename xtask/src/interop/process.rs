@@ -1,0 +1,57 @@
+//! Child processes with a deadline, ended by their own id and never left behind.
+
+use crate::Error;
+use std::process::{Child, Command, ExitStatus};
+use std::time::{Duration, Instant};
+
+/// How long a process may take to end after SIGTERM before it is killed.
+const STOP_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A child process that is killed when dropped.
+pub(super) struct Running {
+    child: Child,
+}
+
+impl Running {
+    pub(super) fn new(child: Child) -> Self {
+        Self { child }
+    }
+
+    /// The exit status, if the process has ended.
+    pub(super) fn ended(&mut self) -> Result<Option<ExitStatus>, Error> {
+        Ok(self.child.try_wait()?)
+    }
+
+    /// Waits until the process ends; `None`, and the process killed, when it takes too long.
+    pub(super) fn wait(mut self, limit: Duration) -> Result<Option<ExitStatus>, Error> {
+        let begin = Instant::now();
+        while begin.elapsed() < limit {
+            if let Some(status) = self.child.try_wait()? {
+                return Ok(Some(status));
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Ok(None)
+    }
+
+    /// SIGTERM, then SIGKILL when that does not end it.
+    pub(super) fn stop(mut self) -> Result<(), Error> {
+        // The standard library sends SIGKILL only; `kill` is there wherever a shell is.
+        let _ = Command::new("kill")
+            .args(["-TERM", &self.child.id().to_string()])
+            .status();
+        let begin = Instant::now();
+        while self.child.try_wait()?.is_none() && begin.elapsed() < STOP_TIMEOUT {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // Both fail only when the process has already been waited for.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
