@@ -1,0 +1,402 @@
+//! Addresses as URLs: where to listen, where to connect.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::str::FromStr;
+
+/// The TCP port that is meant where a `tcp://` or `mqtt://` address names none.
+const MQTT_PORT: u16 = 1883;
+/// The TCP port that is meant where a `ws://` address to connect to names none.
+const HTTP_PORT: u16 = 80;
+
+/// A host (name or IP address, IPv6 without brackets) and a TCP port.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct HostPort {
+    /// A DNS name or an IP address; an IPv6 address stands here without brackets.
+    pub host: String,
+    /// The port. 0 in a listening address lets the operating system choose.
+    pub port: u16,
+}
+
+impl From<SocketAddr> for HostPort {
+    fn from(address: SocketAddr) -> Self {
+        Self {
+            host: address.ip().to_string(),
+            port: address.port(),
+        }
+    }
+}
+
+impl fmt::Display for HostPort {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.host.contains(':') {
+            write!(f, "[{}]:{}", self.host, self.port)
+        } else {
+            write!(f, "{}:{}", self.host, self.port)
+        }
+    }
+}
+
+/// Where to listen, as `tcp://127.0.0.1:1883` or `ws://[::1]:8083/mqtt`.
+///
+/// A name is resolved when the listener binds. `[::]` covers IPv4 as well where the operating
+/// system says so (Linux does by default).
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ListenAddress {
+    /// Plain TCP; port 1883 when the URL names none.
+    Tcp(HostPort),
+    /// WebSocket over TCP; the port must be named.
+    Ws {
+        /// Host and port.
+        at: HostPort,
+        /// The only request path to serve, starting with `/`. `None` (a URL without any path)
+        /// leaves it to [`WsOptions::path`](crate::WsOptions::path).
+        path: Option<String>,
+    },
+}
+
+impl ListenAddress {
+    /// Host and port to bind.
+    pub fn host_port(&self) -> &HostPort {
+        match self {
+            Self::Tcp(at) | Self::Ws { at, .. } => at,
+        }
+    }
+
+    /// The scheme of its URL: `tcp` or `ws`.
+    pub fn scheme(&self) -> &'static str {
+        match self {
+            Self::Tcp(_) => "tcp",
+            Self::Ws { .. } => "ws",
+        }
+    }
+}
+
+impl From<SocketAddr> for ListenAddress {
+    fn from(address: SocketAddr) -> Self {
+        Self::Tcp(address.into())
+    }
+}
+
+impl fmt::Display for ListenAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(at) => write!(f, "tcp://{at}"),
+            Self::Ws { at, path } => write!(f, "ws://{at}{}", path.as_deref().unwrap_or("")),
+        }
+    }
+}
+
+impl FromStr for ListenAddress {
+    type Err = AddressError;
+
+    fn from_str(text: &str) -> Result<Self, AddressError> {
+        let url = Url::parse(text)?;
+        let fail = |reason| Err(AddressError::new(text, reason));
+        if url.host.is_empty() {
+            let port = url.port.unwrap_or(MQTT_PORT);
+            return fail(format!(
+                "the host is missing: write {scheme}://127.0.0.1:{port} for this machine only, \
+                 {scheme}://0.0.0.0:{port} for every IPv4 interface or {scheme}://[::]:{port} for all",
+                scheme = url.scheme
+            ));
+        }
+        match url.scheme {
+            "tcp" | "mqtt" => Ok(Self::Tcp(url.tcp(text)?)),
+            "ws" => match url.port {
+                Some(_) => Ok(Self::Ws {
+                    path: url.path.map(str::to_owned),
+                    at: url.host_port(0),
+                }),
+                None => fail("a WebSocket listener needs a port, as in ws://127.0.0.1:8083".into()),
+            },
+            _ => fail(url.unknown_scheme()),
+        }
+    }
+}
+
+/// Where to connect to, as `mqtt://broker.example:1883`, `tcp://[::1]` or `ws://host:8083/mqtt`.
+///
+/// Without a scheme, `host` and `host:port` mean TCP.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ConnectAddress {
+    /// Plain TCP; port 1883 when none is named.
+    Tcp(HostPort),
+    /// WebSocket over TCP; port 80 when none is named.
+    Ws {
+        /// Host and port.
+        at: HostPort,
+        /// The request path, starting with `/`.
+        path: String,
+    },
+}
+
+impl ConnectAddress {
+    /// Host and port to connect to.
+    pub fn host_port(&self) -> &HostPort {
+        match self {
+            Self::Tcp(at) | Self::Ws { at, .. } => at,
+        }
+    }
+}
+
+impl Default for ConnectAddress {
+    /// `tcp://127.0.0.1:1883`.
+    fn default() -> Self {
+        Self::Tcp(HostPort {
+            host: "127.0.0.1".into(),
+            port: MQTT_PORT,
+        })
+    }
+}
+
+impl From<SocketAddr> for ConnectAddress {
+    fn from(address: SocketAddr) -> Self {
+        Self::Tcp(address.into())
+    }
+}
+
+impl fmt::Display for ConnectAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(at) => write!(f, "tcp://{at}"),
+            Self::Ws { at, path } => write!(f, "ws://{at}{path}"),
+        }
+    }
+}
+
+impl FromStr for ConnectAddress {
+    type Err = AddressError;
+
+    fn from_str(text: &str) -> Result<Self, AddressError> {
+        let with_scheme;
+        let url = if text.contains("://") {
+            Url::parse(text)?
+        } else {
+            with_scheme = format!("tcp://{text}");
+            Url::parse(&with_scheme).map_err(|error| AddressError::new(text, error.reason))?
+        };
+        let fail = |reason| Err(AddressError::new(text, reason));
+        if url.host.is_empty() {
+            return fail("the host is missing, as in tcp://127.0.0.1:1883".into());
+        }
+        if url.port == Some(0) {
+            return fail("port 0 can be listened on but not connected to".into());
+        }
+        match url.scheme {
+            "tcp" | "mqtt" => Ok(Self::Tcp(url.tcp(text)?)),
+            "ws" => Ok(Self::Ws {
+                path: url.path.unwrap_or("/").to_owned(),
+                at: url.host_port(HTTP_PORT),
+            }),
+            _ => fail(url.unknown_scheme()),
+        }
+    }
+}
+
+/// An address that cannot be understood, and what to write instead.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{text}` is not an address: {reason}")]
+pub struct AddressError {
+    text: String,
+    reason: String,
+}
+
+impl AddressError {
+    fn new(text: &str, reason: impl Into<String>) -> Self {
+        Self {
+            text: text.to_owned(),
+            reason: reason.into(),
+        }
+    }
+}
+
+/// `scheme://host[:port][/path]`, the part of URLs that addresses use.
+struct Url<'a> {
+    scheme: &'a str,
+    host: &'a str,
+    port: Option<u16>,
+    path: Option<&'a str>,
+}
+
+impl<'a> Url<'a> {
+    fn parse(text: &'a str) -> Result<Self, AddressError> {
+        let fail = |reason: String| AddressError::new(text, reason);
+        let Some((scheme, rest)) = text.split_once("://") else {
+            return Err(fail(format!(
+                "the scheme is missing: write tcp://{text} or ws://{text}"
+            )));
+        };
+        if let Some(bad) = rest.chars().find(|c| c.is_whitespace() || c.is_control()) {
+            return Err(fail(format!("{bad:?} has no place in an address")));
+        }
+        let (authority, path) = match rest.find('/') {
+            Some(at) => (&rest[..at], Some(&rest[at..])),
+            None => (rest, None),
+        };
+        if rest.contains(['?', '#']) {
+            return Err(fail("`?` and `#` have no meaning here".into()));
+        }
+        if authority.contains('@') {
+            return Err(fail(
+                "user name and password do not belong into the address".into(),
+            ));
+        }
+        let (host, port) = if let Some(v6) = authority.strip_prefix('[') {
+            let Some((host, rest)) = v6.split_once(']') else {
+                return Err(fail("`[` without `]`".into()));
+            };
+            // A zone (`%eth0`) is for the resolver to judge.
+            let address = host.split('%').next().unwrap_or(host);
+            if address.parse::<Ipv6Addr>().is_err() {
+                return Err(fail(format!("`{host}` is not an IPv6 address")));
+            }
+            match rest.strip_prefix(':') {
+                Some(port) => (host, Some(port)),
+                None if rest.is_empty() => (host, None),
+                None => return Err(fail(format!("`{rest}` after the IPv6 address"))),
+            }
+        } else {
+            match authority.rsplit_once(':') {
+                Some((host, _)) if host.contains(':') => {
+                    return Err(fail(
+                        "an IPv6 address stands in brackets, as in tcp://[::1]:1883".into(),
+                    ));
+                }
+                Some((host, port)) => (host, Some(port)),
+                None => (authority, None),
+            }
+        };
+        if looks_like_ipv4(host) && host.parse::<IpAddr>().is_err() {
+            return Err(fail(format!("`{host}` is not an IPv4 address")));
+        }
+        let port = match port {
+            None => None,
+            Some(digits) => match digits.parse::<u16>() {
+                Ok(port) if digits.bytes().all(|b| b.is_ascii_digit()) => Some(port),
+                _ => {
+                    return Err(fail(format!("`{digits}` is not a port (0 to 65535)")));
+                }
+            },
+        };
+        Ok(Self {
+            scheme,
+            host,
+            port,
+            path,
+        })
+    }
+
+    fn host_port(&self, default_port: u16) -> HostPort {
+        HostPort {
+            host: self.host.to_owned(),
+            port: self.port.unwrap_or(default_port),
+        }
+    }
+
+    fn tcp(&self, text: &str) -> Result<HostPort, AddressError> {
+        match self.path {
+            None | Some("/") => Ok(self.host_port(MQTT_PORT)),
+            Some(path) => Err(AddressError::new(
+                text,
+                format!("a TCP address has no path (`{path}`)"),
+            )),
+        }
+    }
+
+    fn unknown_scheme(&self) -> String {
+        match self.scheme {
+            "mqtts" | "ssl" | "tls" | "wss" | "quic" => {
+                format!("`{}` is not supported yet: use tcp or ws", self.scheme)
+            }
+            "http" => "for WebSocket write ws instead of http".into(),
+            other => format!("unknown scheme `{other}`: use tcp or ws"),
+        }
+    }
+}
+
+/// Only digits and dots: certainly meant to be an IPv4 address, not a name to look up.
+fn looks_like_ipv4(host: &str) -> bool {
+    !host.is_empty() && host.bytes().all(|b| b.is_ascii_digit() || b == b'.')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn listen_addresses_that_are_fine() {
+        // input | displayed
+        for (text, shown) in [
+            ("tcp://127.0.0.1:1883", "tcp://127.0.0.1:1883"),
+            ("tcp://127.0.0.1", "tcp://127.0.0.1:1883"),
+            ("tcp://127.0.0.1:0", "tcp://127.0.0.1:0"),
+            ("mqtt://localhost:1884/", "tcp://localhost:1884"),
+            ("tcp://[::]:1883", "tcp://[::]:1883"),
+            ("tcp://[fe80::1%eth0]", "tcp://[fe80::1%eth0]:1883"),
+            ("ws://[::1]:8083/mqtt", "ws://[::1]:8083/mqtt"),
+            ("ws://0.0.0.0:8083", "ws://0.0.0.0:8083"),
+            ("ws://host:8083/", "ws://host:8083/"),
+        ] {
+            let address: ListenAddress = text.parse().expect(text);
+            assert_eq!(address.to_string(), shown, "{text}");
+            assert_eq!(shown.parse(), Ok(address), "{text} read back");
+        }
+    }
+
+    #[test]
+    fn listen_addresses_that_are_wrong_say_why() {
+        for (text, hint) in [
+            ("1883", "write tcp://1883"),
+            ("", "scheme is missing"),
+            ("tcp://", "host is missing"),
+            ("tcp://:1883", "0.0.0.0:1883"),
+            ("tcp://::1:1883", "in brackets"),
+            ("tcp://[::1", "without"),
+            ("tcp://[nonsense]:1", "not an IPv6 address"),
+            ("tcp://[::1]1883", "after the IPv6 address"),
+            ("tcp://1.2.3.4.5:1", "not an IPv4 address"),
+            ("tcp://256.0.0.1:1", "not an IPv4 address"),
+            ("tcp://h:65536", "not a port"),
+            ("tcp://h:+1", "not a port"),
+            ("tcp://h:", "not a port"),
+            ("tcp://h:1/path", "no path"),
+            ("tcp://h:1?x", "no meaning"),
+            ("tcp://me:secret@h:1", "password"),
+            ("tcp://h :1", "no place"),
+            ("ws://127.0.0.1", "needs a port"),
+            ("wss://127.0.0.1:1", "not supported yet"),
+            ("http://127.0.0.1:1", "write ws"),
+            ("udp://127.0.0.1:1", "unknown scheme `udp`"),
+        ] {
+            let error = text.parse::<ListenAddress>().expect_err(text).to_string();
+            assert!(error.contains(hint), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn connect_addresses() {
+        for (text, shown) in [
+            ("localhost", "tcp://localhost:1883"),
+            ("127.0.0.1:1884", "tcp://127.0.0.1:1884"),
+            ("[::1]", "tcp://[::1]:1883"),
+            ("mqtt://h", "tcp://h:1883"),
+            ("ws://h", "ws://h:80/"),
+            ("ws://h:8083/mqtt", "ws://h:8083/mqtt"),
+        ] {
+            let address: ConnectAddress = text.parse().expect(text);
+            assert_eq!(address.to_string(), shown, "{text}");
+        }
+        for (text, hint) in [
+            ("", "host is missing"),
+            ("h:0", "port 0"),
+            ("a b", "`a b`"),
+            ("mqtts://h", "not supported yet"),
+        ] {
+            let error = text.parse::<ConnectAddress>().expect_err(text).to_string();
+            assert!(error.contains(hint), "{text}: {error}");
+        }
+    }
+}

@@ -1,0 +1,52 @@
+//! The client's side: from an address to an established stream.
+
+use crate::address::ConnectAddress;
+use crate::stream::Stream;
+use crate::ws::{WsClientOptions, ws_connect};
+use socket2::{SockRef, TcpKeepalive};
+use std::io;
+use std::time::Duration;
+use tokio::net::TcpStream;
+
+/// How [`connect`] treats its socket.
+#[derive(Clone, Debug)]
+pub struct ConnectOptions {
+    /// Sends small packets at once (`TCP_NODELAY`). Default true.
+    pub nodelay: bool,
+    /// Idle seconds after which the kernel probes the peer. Default `None`: never.
+    pub keepalive_secs: Option<u32>,
+    /// Settings of `ws://` addresses.
+    pub ws: WsClientOptions,
+}
+
+impl Default for ConnectOptions {
+    fn default() -> Self {
+        Self {
+            nodelay: true,
+            keepalive_secs: None,
+            ws: WsClientOptions::default(),
+        }
+    }
+}
+
+/// Connects, and upgrades where the address says so. The caller bounds it in time.
+///
+/// # Errors
+/// What the resolver, the operating system or the server's HTTP answer said.
+pub async fn connect(address: &ConnectAddress, options: &ConnectOptions) -> io::Result<Stream> {
+    let at = address.host_port();
+    let stream = TcpStream::connect((at.host.as_str(), at.port)).await?;
+    stream.set_nodelay(options.nodelay)?;
+    if let Some(secs) = options.keepalive_secs {
+        let keepalive = TcpKeepalive::new().with_time(Duration::from_secs(secs.into()));
+        SockRef::from(&stream).set_tcp_keepalive(&keepalive)?;
+    }
+    match address {
+        ConnectAddress::Tcp(_) => Ok(Stream::Tcp(stream)),
+        ConnectAddress::Ws { path, .. } => {
+            let host = at.to_string();
+            let stream = ws_connect(stream, &host, path, &options.ws).await?;
+            Ok(Stream::Ws(stream))
+        }
+    }
+}
