@@ -1,1 +1,3 @@
-//! cli
+//! Commands and configuration of the `martlet` program.
+
+pub mod config;

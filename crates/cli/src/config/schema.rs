@@ -1,0 +1,91 @@
+//! All keys there are, found by printing settings in which everything is set.
+
+use std::path::PathBuf;
+use std::sync::LazyLock;
+
+use martlet_broker::config::{Config, User};
+
+use super::settings::{Listener, Program, Settings};
+
+/// The top-level keys of [`Program`]; all others belong to the broker.
+pub(crate) const PROGRAM_KEYS: [&str; 5] = ["pid_file", "shutdown_grace", "log", "storage", "listeners"];
+
+/// Settings as one TOML table, in the order of their definition.
+pub(crate) fn to_table(settings: &Settings) -> Result<toml::Table, toml::ser::Error> {
+    let mut table = toml::Table::try_from(&settings.program)?;
+    table.extend(toml::Table::try_from(&settings.broker)?);
+    Ok(table)
+}
+
+/// Settings with one element in each array of tables and every optional value present.
+fn complete() -> Settings {
+    let mut broker = Config { users: vec![User::default()], ..Config::default() };
+    broker.anonymous.allow = Some(true);
+    let program = Program {
+        pid_file: PathBuf::from("martlet.pid"),
+        listeners: vec![Listener::default()],
+        ..Program::default()
+    };
+    Settings { program, broker }
+}
+
+/// Every key, elements of arrays as `users[].name`, sorted.
+pub fn known_keys() -> &'static [String] {
+    static KEYS: LazyLock<Vec<String>> = LazyLock::new(|| {
+        let mut keys = Vec::new();
+        if let Ok(table) = to_table(&complete()) {
+            collect("", &table, &mut keys);
+        }
+        keys.sort();
+        keys
+    });
+    &KEYS
+}
+
+/// Recursion ends at the depth of our own types.
+fn collect(prefix: &str, table: &toml::Table, keys: &mut Vec<String>) {
+    for (key, value) in table {
+        let path = if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") };
+        match value {
+            toml::Value::Table(table) => collect(&path, table, keys),
+            toml::Value::Array(items) => match items.first() {
+                Some(toml::Value::Table(table)) => collect(&format!("{path}[]"), table, keys),
+                _ => keys.push(path),
+            },
+            _ => keys.push(path),
+        }
+    }
+}
+
+/// The tables that have a key of this name, in the way a file writes their heading.
+pub(crate) fn tables_with(key: &str) -> Vec<String> {
+    let headings = known_keys().iter().filter_map(|path| {
+        let (table, last) = path.rsplit_once('.')?;
+        (last == key).then(|| match table.strip_suffix("[]") {
+            Some(array) => format!("[[{array}]]"),
+            None => format!("[{}]", table.replace("[]", "")),
+        })
+    });
+    headings.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_complete() {
+        let keys = known_keys();
+        for key in ["pid_file", "log.level", "listeners[].url", "anonymous.allow", "users[].rights.deny_subscribe"] {
+            assert!(keys.iter().any(|known| known == key), "{key} is not among {keys:?}");
+        }
+        assert_eq!(tables_with("receive_maximum"), ["[mqtt]"]);
+        assert_eq!(tables_with("url"), ["[[listeners]]"]);
+    }
+
+    #[test]
+    fn the_program_has_the_keys_that_are_said_to_be_its_own() {
+        let table = toml::Table::try_from(Program::default()).expect("plain values");
+        assert_eq!(table.keys().map(String::as_str).collect::<Vec<_>>(), PROGRAM_KEYS);
+    }
+}
