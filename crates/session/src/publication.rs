@@ -3,7 +3,7 @@
 //! Deliberately absent: who receives it, and any per-receiver property; those packets are encoded one by one.
 
 use martlet_codec::PacketId;
-use martlet_storage::{Message, MessageHead, Timestamp};
+use martlet_storage::{Message, MessageHead, MessageId, Timestamp};
 
 use crate::encode::PublishHead;
 
@@ -81,6 +81,13 @@ impl<'a> Publication<'a> {
         }
     }
 
+    /// Gives it its identity in the store; before the first offer. An owned form made under another
+    /// identity is made anew when it is needed.
+    pub fn set_id(&mut self, id: MessageId) {
+        self.head.id = id;
+        self.message.take_if(|message| message.id() != id);
+    }
+
     /// The owned form, made at most once.
     pub fn message(&mut self) -> &Message {
         let Self {
@@ -97,8 +104,6 @@ impl<'a> Publication<'a> {
     }
 
     /// The template of a layout, encoded if need be. `None` where no packet can express it.
-    ///
-    /// `first` is only a placeholder for what the caller patches.
     #[inline]
     pub(crate) fn template(
         &mut self,
