@@ -97,6 +97,8 @@ mod embedded {
     /// Settings of the shared broker.
     fn shared_settings(config: &mut Config) {
         config.anonymous.allow = Some(true);
+        config.anonymous.rights.deny_publish = vec!["denied/#".into()];
+        config.anonymous.rights.deny_subscribe = vec!["denied/#".into()];
     }
 
     impl Broker {

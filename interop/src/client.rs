@@ -230,6 +230,18 @@ impl Client {
         }
     }
 
+    /// Everything the server still sends, as bytes, until the connection ends.
+    pub async fn last_words(mut self) -> Vec<u8> {
+        let mut bytes = std::mem::take(&mut self.buffer);
+        let reading = timeout(WAIT, async {
+            while let Ok(count @ 1..) = self.stream.read_buf(&mut bytes).await {
+                assert!(count < 1 << 20, "endless last words");
+            }
+        });
+        reading.await.expect("the server did not close the connection within 5 s");
+        bytes
+    }
+
     /// The next packet.
     pub async fn packet(&mut self) -> Packet {
         match self.event().await {
