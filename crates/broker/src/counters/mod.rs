@@ -1,0 +1,563 @@
+//! Exact counters of what the broker does, without a lock or a contended cache line on the hot path.
+//!
+//! Every thread adds to a shard of its own; a reader sums the shards. Each counter is exact; a [`Snapshot`] taken
+//! under load is not one instant over all of them. A task that handles a batch of packets counts into a [`Local`]
+//! on its stack and flushes it once. Deliberately absent: rates (see [`Loads`]), histograms, and counters of single
+//! clients.
+
+mod load;
+mod names;
+
+use std::{
+    array, fmt,
+    sync::atomic::{
+        AtomicU64, AtomicUsize,
+        Ordering::{Relaxed, SeqCst},
+    },
+};
+
+use martlet_codec::{QoS, ReasonCode};
+use martlet_session::DropReason;
+
+pub use load::{Load, Loads, Window};
+pub use names::{DROP_REASONS, Event, Gauge, Limit, drop_name, packet_name};
+
+/// Shards: enough for the worker threads of ordinary machines to be alone on theirs. More threads share, correctly.
+const SHARDS: usize = 16;
+/// Places for the reasons of [`DropReason`].
+const DROPS: usize = DROP_REASONS.len();
+/// Packet types are a nibble [MQTT-2.1.2].
+const PACKET_TYPES: usize = 16;
+const PUBLISH: usize = 3;
+
+// Where each group of counters begins. What a connection counts per packet comes first: see `Local`.
+const BYTES_IN: usize = 0;
+const BYTES_OUT: usize = 1;
+const PAYLOAD_IN: usize = 2;
+const PAYLOAD_OUT: usize = 3;
+const PACKETS_IN: usize = 4;
+const PACKETS_OUT: usize = PACKETS_IN + PACKET_TYPES;
+const PUBLISH_IN: usize = PACKETS_OUT + PACKET_TYPES;
+const PUBLISH_OUT: usize = PUBLISH_IN + 3;
+const DROPPED: usize = PUBLISH_OUT + 3;
+const LOCAL_GAUGES: usize = DROPPED + DROPS;
+const LOCAL_CELLS: usize = LOCAL_GAUGES + Gauge::ALL.len();
+const EVENTS: usize = LOCAL_CELLS;
+const LIMITS: usize = EVENTS + Event::ALL.len();
+const CELLS: usize = LIMITS + Limit::ALL.len();
+const _: () = assert!(
+    LOCAL_CELLS <= 64,
+    "a Local remembers in one u64 which cells it touched"
+);
+
+/// The counters of one broker.
+pub struct Counters {
+    shards: Box<[Shard; SHARDS]>,
+    /// CONNECTs refused, by reason code.
+    refused: Box<[AtomicU64; 256]>,
+    /// Connections of clients that ended, by reason code.
+    disconnected: Box<[AtomicU64; 256]>,
+    /// Not sharded, so that the maximum is exact; changes once per connection.
+    clients_connected: AtomicU64,
+    clients_maximum: AtomicU64,
+}
+
+/// Aligned to two cache lines, which many processors fetch together.
+#[repr(align(128))]
+struct Shard([AtomicU64; CELLS]);
+
+impl Default for Counters {
+    fn default() -> Self {
+        let zero = |_| AtomicU64::new(0);
+        Self {
+            shards: Box::new(array::from_fn(|_| Shard(array::from_fn(zero)))),
+            refused: Box::new(array::from_fn(zero)),
+            disconnected: Box::new(array::from_fn(zero)),
+            clients_connected: AtomicU64::new(0),
+            clients_maximum: AtomicU64::new(0),
+        }
+    }
+}
+
+impl Counters {
+    /// All zero.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Counts one event.
+    pub fn event(&self, event: Event) {
+        self.add(EVENTS + event as usize, 1);
+    }
+
+    /// Counts one refusal, drop or disconnection that is the consequence of `limit`.
+    pub fn limit(&self, limit: Limit) {
+        self.add(LIMITS + limit as usize, 1);
+    }
+
+    /// Moves a gauge.
+    pub fn gauge(&self, gauge: Gauge, change: i64) {
+        self.add(LOCAL_GAUGES + gauge as usize, change.cast_unsigned());
+    }
+
+    /// Counts a message that was given up.
+    pub fn dropped(&self, reason: DropReason) {
+        self.add(DROPPED + drop_index(reason), 1);
+    }
+
+    /// A CONNECT was accepted: call once per successful CONNACK.
+    pub fn client_connected(&self) {
+        self.event(Event::Connected);
+        let connected = self.clients_connected.fetch_add(1, SeqCst) + 1;
+        self.clients_maximum.fetch_max(connected, SeqCst);
+    }
+
+    /// The connection of a client that was counted by [`Counters::client_connected`] ended.
+    pub fn client_disconnected(&self, reason: ReasonCode) {
+        self.clients_connected.fetch_sub(1, SeqCst);
+        self.disconnected[usize::from(reason as u8)].fetch_add(1, Relaxed);
+    }
+
+    /// A CONNECT was refused, or failed, with `reason`.
+    pub fn connect_refused(&self, reason: ReasonCode) {
+        self.refused[usize::from(reason as u8)].fetch_add(1, Relaxed);
+    }
+
+    /// Clients connected now.
+    pub fn clients_connected_now(&self) -> u64 {
+        self.clients_connected.load(SeqCst)
+    }
+
+    /// Everything as it is now.
+    pub fn snapshot(&self) -> Snapshot {
+        let mut cells = Box::new([0_u64; CELLS]);
+        for shard in &*self.shards {
+            for (sum, cell) in cells.iter_mut().zip(&shard.0) {
+                *sum = sum.wrapping_add(cell.load(Relaxed));
+            }
+        }
+        let by_reason =
+            |counts: &[AtomicU64; 256]| Box::new(array::from_fn(|code| counts[code].load(Relaxed)));
+        let clients_connected = self.clients_connected.load(SeqCst);
+        Snapshot {
+            cells,
+            refused: by_reason(&self.refused),
+            disconnected: by_reason(&self.disconnected),
+            clients_connected,
+            // A client may have come between the two loads.
+            clients_maximum: self.clients_maximum.load(SeqCst).max(clients_connected),
+        }
+    }
+
+    fn add(&self, cell: usize, n: u64) {
+        self.shards[shard_of_thread()].0[cell].fetch_add(n, Relaxed);
+    }
+}
+
+impl fmt::Debug for Counters {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.snapshot().fmt(f)
+    }
+}
+
+/// Threads are numbered as they first count; which broker they count for makes no difference.
+fn shard_of_thread() -> usize {
+    static THREADS: AtomicUsize = AtomicUsize::new(0);
+    thread_local!(static SHARD: usize = THREADS.fetch_add(1, Relaxed) % SHARDS);
+    SHARD.with(|shard| *shard)
+}
+
+/// Counts of one batch of packets, gathered without atomics and flushed once.
+///
+/// Keep it on the stack of the synchronous part of a batch (about 500 bytes), not across an await. Dropping it
+/// unflushed loses the counts, which a debug assertion forbids.
+pub struct Local {
+    cells: [u64; LOCAL_CELLS],
+    touched: u64,
+}
+
+impl Default for Local {
+    fn default() -> Self {
+        Self {
+            cells: [0; LOCAL_CELLS],
+            touched: 0,
+        }
+    }
+}
+
+impl Local {
+    /// All zero.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Bytes read from the socket of a client, as MQTT sees them (after TLS and WebSocket framing).
+    pub fn bytes_received(&mut self, bytes: usize) {
+        self.add(BYTES_IN, bytes as u64);
+    }
+
+    /// Bytes written to the socket of a client, as MQTT sees them.
+    pub fn bytes_sent(&mut self, bytes: usize) {
+        self.add(BYTES_OUT, bytes as u64);
+    }
+
+    /// A packet other than PUBLISH was received; `kind` is the high nibble of its first byte.
+    pub fn packet_received(&mut self, kind: u8) {
+        self.add(PACKETS_IN + usize::from(kind & 0x0F), 1);
+    }
+
+    /// A packet other than PUBLISH was encoded for a client; `kind` is the high nibble of its first byte.
+    pub fn packet_sent(&mut self, kind: u8) {
+        self.add(PACKETS_OUT + usize::from(kind & 0x0F), 1);
+    }
+
+    /// A PUBLISH was received, duplicates included.
+    pub fn publish_received(&mut self, qos: QoS, payload_bytes: usize) {
+        self.add(PACKETS_IN + PUBLISH, 1);
+        self.add(PUBLISH_IN + qos as usize, 1);
+        self.add(PAYLOAD_IN, payload_bytes as u64);
+    }
+
+    /// `count` PUBLISH packets with this payload were encoded for clients, duplicates included.
+    pub fn publish_sent(&mut self, qos: QoS, payload_bytes: usize, count: u64) {
+        self.add(PACKETS_OUT + PUBLISH, count);
+        self.add(PUBLISH_OUT + qos as usize, count);
+        self.add(PAYLOAD_OUT, count * payload_bytes as u64);
+    }
+
+    /// A message was given up for one receiver.
+    pub fn dropped(&mut self, reason: DropReason) {
+        self.add(DROPPED + drop_index(reason), 1);
+    }
+
+    /// Moves a gauge.
+    pub fn gauge(&mut self, gauge: Gauge, change: i64) {
+        self.add(LOCAL_GAUGES + gauge as usize, change.cast_unsigned());
+    }
+
+    /// Adds everything to `counters` and starts again at zero.
+    pub fn flush(&mut self, counters: &Counters) {
+        if self.touched == 0 {
+            return;
+        }
+        let shard = &counters.shards[shard_of_thread()].0;
+        while self.touched != 0 {
+            let cell = self.touched.trailing_zeros() as usize;
+            shard[cell].fetch_add(self.cells[cell], Relaxed);
+            self.cells[cell] = 0;
+            self.touched &= self.touched - 1;
+        }
+    }
+
+    fn add(&mut self, cell: usize, n: u64) {
+        self.cells[cell] = self.cells[cell].wrapping_add(n);
+        self.touched |= 1 << cell;
+    }
+}
+
+impl Drop for Local {
+    fn drop(&mut self) {
+        debug_assert!(
+            self.touched == 0 || std::thread::panicking(),
+            "counts were not flushed"
+        );
+    }
+}
+
+/// All counters at one time. Totals count from the start of the broker.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Snapshot {
+    cells: Box<[u64; CELLS]>,
+    refused: Box<[u64; 256]>,
+    disconnected: Box<[u64; 256]>,
+    /// Clients connected now.
+    pub clients_connected: u64,
+    /// The most clients that were connected at one time.
+    pub clients_maximum: u64,
+}
+
+impl Snapshot {
+    /// Bytes received from clients.
+    pub fn bytes_received(&self) -> u64 {
+        self.cells[BYTES_IN]
+    }
+
+    /// Bytes sent to clients.
+    pub fn bytes_sent(&self) -> u64 {
+        self.cells[BYTES_OUT]
+    }
+
+    /// Bytes of payload in PUBLISH packets received.
+    pub fn payload_bytes_received(&self) -> u64 {
+        self.cells[PAYLOAD_IN]
+    }
+
+    /// Bytes of payload in PUBLISH packets sent.
+    pub fn payload_bytes_sent(&self) -> u64 {
+        self.cells[PAYLOAD_OUT]
+    }
+
+    /// Packets received, by packet type (see [`packet_name`]).
+    pub fn packets_received_by_type(&self) -> &[u64] {
+        &self.cells[PACKETS_IN..PACKETS_OUT]
+    }
+
+    /// Packets sent, by packet type (see [`packet_name`]).
+    pub fn packets_sent_by_type(&self) -> &[u64] {
+        &self.cells[PACKETS_OUT..PUBLISH_IN]
+    }
+
+    /// Packets received, of any type.
+    pub fn packets_received(&self) -> u64 {
+        self.packets_received_by_type().iter().sum()
+    }
+
+    /// Packets sent, of any type.
+    pub fn packets_sent(&self) -> u64 {
+        self.packets_sent_by_type().iter().sum()
+    }
+
+    /// PUBLISH packets received, by QoS.
+    pub fn publish_received_by_qos(&self) -> &[u64] {
+        &self.cells[PUBLISH_IN..PUBLISH_OUT]
+    }
+
+    /// PUBLISH packets sent, by QoS.
+    pub fn publish_sent_by_qos(&self) -> &[u64] {
+        &self.cells[PUBLISH_OUT..DROPPED]
+    }
+
+    /// PUBLISH packets received.
+    pub fn publish_received(&self) -> u64 {
+        self.publish_received_by_qos().iter().sum()
+    }
+
+    /// PUBLISH packets sent.
+    pub fn publish_sent(&self) -> u64 {
+        self.publish_sent_by_qos().iter().sum()
+    }
+
+    /// Messages given up for one receiver each, for this reason.
+    pub fn dropped_for(&self, reason: DropReason) -> u64 {
+        self.cells[DROPPED + drop_index(reason)]
+    }
+
+    /// Messages given up for one receiver each.
+    pub fn dropped(&self) -> u64 {
+        self.cells[DROPPED..LOCAL_GAUGES].iter().sum()
+    }
+
+    /// How often something happened.
+    pub fn event(&self, event: Event) -> u64 {
+        self.cells[EVENTS + event as usize]
+    }
+
+    /// How often a limit had its consequence.
+    pub fn limit(&self, limit: Limit) -> u64 {
+        self.cells[LIMITS + limit as usize]
+    }
+
+    /// How many there are now. Under load a snapshot may be off by what happens meanwhile, never below 0.
+    pub fn gauge(&self, gauge: Gauge) -> u64 {
+        self.cells[LOCAL_GAUGES + gauge as usize]
+            .cast_signed()
+            .max(0)
+            .cast_unsigned()
+    }
+
+    /// CONNECTs refused with `reason`.
+    pub fn connects_refused(&self, reason: ReasonCode) -> u64 {
+        self.refused[usize::from(reason as u8)]
+    }
+
+    /// CONNECTs refused.
+    pub fn connects_refused_total(&self) -> u64 {
+        self.refused.iter().sum()
+    }
+
+    /// Connections of clients that ended with `reason`.
+    pub fn disconnected(&self, reason: ReasonCode) -> u64 {
+        self.disconnected[usize::from(reason as u8)]
+    }
+
+    /// Connections of clients that ended.
+    pub fn disconnected_total(&self) -> u64 {
+        self.disconnected.iter().sum()
+    }
+}
+
+/// The place of a reason among the counters.
+const fn drop_index(reason: DropReason) -> usize {
+    match reason {
+        DropReason::QueueFull => 0,
+        DropReason::QueueBytesFull => 1,
+        DropReason::Expired => 2,
+        DropReason::InflightExpired => 3,
+        DropReason::PacketTooLarge => 4,
+        DropReason::PendingBytesFull => 5,
+        DropReason::Offline => 6,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::{sync::Arc, thread};
+
+    #[test]
+    fn a_local_counts_into_the_named_places_and_starts_again() {
+        let counters = Counters::new();
+        let mut local = Local::new();
+        local.bytes_received(100);
+        local.bytes_sent(7);
+        local.packet_received(1);
+        local.packet_sent(2);
+        local.packet_sent(2);
+        local.publish_received(QoS::AtLeastOnce, 10);
+        local.publish_sent(QoS::ExactlyOnce, 10, 3);
+        local.gauge(Gauge::QueuedMessages, 5);
+        assert_eq!(
+            counters.snapshot(),
+            Counters::new().snapshot(),
+            "nothing before the flush"
+        );
+        local.flush(&counters);
+        local.flush(&counters);
+        local.gauge(Gauge::QueuedMessages, -2);
+        local.flush(&counters);
+
+        let snapshot = counters.snapshot();
+        assert_eq!((snapshot.bytes_received(), snapshot.bytes_sent()), (100, 7));
+        assert_eq!(
+            (snapshot.packets_received(), snapshot.packets_sent()),
+            (2, 5)
+        );
+        assert_eq!(snapshot.packets_received_by_type()[1], 1);
+        assert_eq!(snapshot.packets_received_by_type()[PUBLISH], 1);
+        assert_eq!(snapshot.packets_sent_by_type()[2], 2);
+        assert_eq!(snapshot.packets_sent_by_type()[PUBLISH], 3);
+        assert_eq!(snapshot.publish_received_by_qos(), [0, 1, 0]);
+        assert_eq!(snapshot.publish_sent_by_qos(), [0, 0, 3]);
+        assert_eq!(
+            (
+                snapshot.payload_bytes_received(),
+                snapshot.payload_bytes_sent()
+            ),
+            (10, 30)
+        );
+        assert_eq!(snapshot.gauge(Gauge::QueuedMessages), 3);
+    }
+
+    #[test]
+    fn every_name_has_a_place_of_its_own() {
+        let counted = |n: usize| n as u64 + 1;
+        let counters = Counters::new();
+        for (n, event) in Event::ALL.iter().enumerate() {
+            (0..=n).for_each(|_| counters.event(*event));
+        }
+        for (n, limit) in Limit::ALL.iter().enumerate() {
+            (0..=n).for_each(|_| counters.limit(*limit));
+        }
+        for (n, gauge) in Gauge::ALL.iter().enumerate() {
+            counters.gauge(*gauge, counted(n).cast_signed());
+        }
+        for (n, reason) in DROP_REASONS.iter().enumerate() {
+            (0..=n).for_each(|_| counters.dropped(*reason));
+        }
+        let snapshot = counters.snapshot();
+        assert!(
+            Event::ALL
+                .iter()
+                .enumerate()
+                .all(|(n, event)| snapshot.event(*event) == counted(n))
+        );
+        assert!(
+            Limit::ALL
+                .iter()
+                .enumerate()
+                .all(|(n, limit)| snapshot.limit(*limit) == counted(n))
+        );
+        assert!(
+            Gauge::ALL
+                .iter()
+                .enumerate()
+                .all(|(n, gauge)| snapshot.gauge(*gauge) == counted(n))
+        );
+        assert!(
+            REASONS
+                .iter()
+                .enumerate()
+                .all(|(n, reason)| snapshot.dropped_for(*reason) == counted(n))
+        );
+        assert_eq!(snapshot.dropped(), (1..=DROPS as u64).sum::<u64>());
+    }
+
+    #[test]
+    fn nothing_is_lost_between_threads() {
+        const THREADS: u64 = 20;
+        const ROUNDS: u64 = 2_000;
+        let counters = Arc::new(Counters::new());
+        let work = |counters: Arc<Counters>| {
+            let mut local = Local::new();
+            for _ in 0..ROUNDS {
+                local.bytes_received(3);
+                local.gauge(Gauge::Inflight, 1);
+                local.flush(&counters);
+                counters.event(Event::AuthFailure);
+                counters.client_connected();
+            }
+        };
+        let threads: Vec<_> = (0..THREADS)
+            .map(|_| {
+                let counters = Arc::clone(&counters);
+                thread::spawn(move || work(counters))
+            })
+            .collect();
+        for thread in threads {
+            thread.join().expect("thread");
+        }
+        let snapshot = counters.snapshot();
+        assert_eq!(snapshot.bytes_received(), 3 * THREADS * ROUNDS);
+        assert_eq!(snapshot.gauge(Gauge::Inflight), THREADS * ROUNDS);
+        assert_eq!(snapshot.event(Event::AuthFailure), THREADS * ROUNDS);
+        assert_eq!(snapshot.clients_connected, THREADS * ROUNDS);
+        assert_eq!(snapshot.clients_maximum, THREADS * ROUNDS);
+    }
+
+    #[test]
+    fn a_gauge_may_be_raised_and_lowered_by_different_threads() {
+        let counters = Arc::new(Counters::new());
+        counters.gauge(Gauge::Sessions, 5);
+        let other = Arc::clone(&counters);
+        thread::spawn(move || other.gauge(Gauge::Sessions, -3))
+            .join()
+            .expect("thread");
+        assert_eq!(counters.snapshot().gauge(Gauge::Sessions), 2);
+        counters.gauge(Gauge::Sessions, -4);
+        assert_eq!(
+            counters.snapshot().gauge(Gauge::Sessions),
+            0,
+            "a reader never sees less than nothing"
+        );
+    }
+
+    #[test]
+    fn the_maximum_of_clients_stays() {
+        let counters = Counters::new();
+        (0..3).for_each(|_| counters.client_connected());
+        (0..2).for_each(|_| counters.client_disconnected(ReasonCode::SessionTakenOver));
+        counters.client_disconnected(ReasonCode::Success);
+        counters.client_connected();
+        counters.connect_refused(ReasonCode::NotAuthorized);
+        let snapshot = counters.snapshot();
+        assert_eq!(
+            (snapshot.clients_connected, snapshot.clients_maximum),
+            (1, 3)
+        );
+        assert_eq!(snapshot.event(Event::Connected), 4);
+        assert_eq!(snapshot.disconnected(ReasonCode::SessionTakenOver), 2);
+        assert_eq!(snapshot.disconnected_total(), 3);
+        assert_eq!(snapshot.connects_refused(ReasonCode::NotAuthorized), 1);
+        assert_eq!(snapshot.connects_refused_total(), 1);
+    }
+}
