@@ -30,6 +30,8 @@ extern crate alloc;
 mod ack;
 mod connack;
 mod connect;
+#[cfg(feature = "corpus")]
+pub mod corpus;
 mod disconnect;
 mod error;
 mod frame;
