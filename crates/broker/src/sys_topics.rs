@@ -230,6 +230,7 @@ mod tests {
         local.bytes_received(1_000);
         local.bytes_sent(2_000);
         local.packet_received(12);
+        local.packet_received(3);
         local.packet_sent(13);
         local.publish_received(QoS::AtLeastOnce, 10);
         local.publish_sent(QoS::AtMostOnce, 10, 2);

@@ -162,7 +162,7 @@ impl Limit {
 }
 
 /// All drop reasons, in the order of their places.
-pub const DROP_REASONS: [DropReason; 7] = [
+pub const DROP_REASONS: [DropReason; 8] = [
     DropReason::QueueFull,
     DropReason::QueueBytesFull,
     DropReason::Expired,
@@ -170,6 +170,7 @@ pub const DROP_REASONS: [DropReason; 7] = [
     DropReason::PacketTooLarge,
     DropReason::PendingBytesFull,
     DropReason::Offline,
+    DropReason::BodyLost,
 ];
 
 /// The name of a drop reason.
@@ -182,6 +183,8 @@ pub const fn drop_name(reason: DropReason) -> &'static str {
         DropReason::PacketTooLarge => "packet_too_large",
         DropReason::PendingBytesFull => "pending_bytes_full",
         DropReason::Offline => "offline",
+        DropReason::BodyLost => "body_lost",
+        _ => "other",
     }
 }
 
