@@ -142,7 +142,7 @@ fn retained(criterion: &mut Criterion) {
                 bencher.iter(|| {
                     let (mut found, mut cursor): (usize, Option<Cursor>) = (0, None);
                     loop {
-                        cursor = tree.walk(filter, cursor.as_ref(), 1_000, |_, _| found += 1);
+                        cursor = tree.walk(filter, cursor.as_ref(), &mut 1_000, |_, _| found += 1);
                         if cursor.is_none() {
                             break;
                         }

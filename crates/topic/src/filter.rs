@@ -1,6 +1,6 @@
 //! Topic filters: what a client subscribes to, alone or as a member of a shared subscription.
 
-use crate::name::{check_text, count_levels};
+use crate::name::{check_text, count_levels, has_wildcards};
 use crate::{MAX_BYTES, TopicError, TopicName};
 use core::fmt;
 
@@ -26,6 +26,9 @@ impl<'a> TopicFilter<'a> {
     pub fn new(text: &'a str) -> Result<Self, TopicError> {
         check_text(text)?;
         let bytes = text.as_bytes();
+        if !has_wildcards(text) {
+            return Ok(Self(text));
+        }
         for (at, &byte) in bytes.iter().enumerate() {
             if !matches!(byte, b'+' | b'#') {
                 continue;
@@ -73,7 +76,7 @@ impl<'a> TopicFilter<'a> {
 
     /// Whether a level is `+` or `#`.
     pub fn has_wildcards(self) -> bool {
-        self.0.bytes().any(|byte| matches!(byte, b'+' | b'#'))
+        has_wildcards(self.0)
     }
 
     /// Whether the filter begins with `$` and so can match topics that do.
@@ -96,34 +99,22 @@ impl<'a> TopicFilter<'a> {
         }
         let (filter, topic) = (self.0.as_bytes(), topic.as_str().as_bytes());
         let (mut f, mut t) = (0, 0);
-        // Invariant: both positions are at the start of a level, and all levels before them matched.
+        // Invariant: everything before the two positions matched. A wildcard fills its level, so both
+        // positions are at the start of a level when one is met.
         loop {
-            match filter.get(f) {
-                Some(b'#') => return true,
-                Some(b'+') => {
+            match (filter.get(f), topic.get(t)) {
+                (Some(b'#'), _) | (None, None) => return true,
+                (Some(b'+'), _) => {
                     f += 1;
                     t += level_len(&topic[t..]);
                 }
-                _ => {
-                    let len = level_len(&filter[f..]);
-                    let level = &filter[f..f + len];
-                    if !topic[t..].starts_with(level) {
-                        return false;
-                    }
-                    f += len;
-                    t += len;
-                }
-            }
-            match (filter.get(f), topic.get(t)) {
-                (None, None) => return true,
-                (Some(_), Some(b'/')) => {
+                (Some(have), Some(want)) if have == want => {
                     f += 1;
                     t += 1;
                 }
                 // `a/#` includes `a` itself.
                 (Some(_), None) => return &filter[f..] == b"/#",
-                // The topic has more levels, or its level is longer than the literal.
-                (_, Some(_)) => return false,
+                _ => return false,
             }
         }
     }

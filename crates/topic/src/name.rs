@@ -18,7 +18,7 @@ impl<'a> TopicName<'a> {
     /// [`TopicError::WildcardInName`].
     pub fn new(text: &'a str) -> Result<Self, TopicError> {
         check_text(text)?;
-        if text.bytes().any(|byte| matches!(byte, b'+' | b'#')) {
+        if has_wildcards(text) {
             return Err(TopicError::WildcardInName);
         }
         Ok(Self(text))
@@ -87,7 +87,7 @@ pub(crate) fn check_text(text: &str) -> Result<(), TopicError> {
     if text.len() > MAX_BYTES {
         return Err(TopicError::TooLong);
     }
-    if text.bytes().any(|byte| byte == 0) {
+    if contains(text, |byte| byte == 0) {
         return Err(TopicError::NulCharacter);
     }
     Ok(())
@@ -95,4 +95,15 @@ pub(crate) fn check_text(text: &str) -> Result<(), TopicError> {
 
 pub(crate) fn count_levels(text: &str) -> usize {
     text.bytes().filter(|&byte| byte == b'/').count() + 1
+}
+
+/// Whether a byte of `text` is `+` or `#`; in valid filters these are wildcards.
+pub(crate) fn has_wildcards(text: &str) -> bool {
+    contains(text, |byte| matches!(byte, b'+' | b'#'))
+}
+
+/// Looks at every byte, found or not: without an early exit the compiler looks at sixteen at a time, and
+/// valid text, the common case, has to be looked through anyway.
+fn contains(text: &str, wanted: impl Fn(u8) -> bool) -> bool {
+    text.bytes().fold(false, |found, byte| found | wanted(byte))
 }

@@ -72,6 +72,26 @@ impl<V> RetainedTree<V> {
         self.topics.remove(topic.as_str())
     }
 
+    /// Like [`RetainedTree::walk`] over all topics, those that begin with `$` included.
+    pub fn scan<'t>(
+        &'t self,
+        after: Option<&Cursor>,
+        budget: &mut usize,
+        mut visit: impl FnMut(TopicName<'t>, &'t V),
+    ) -> Option<Cursor> {
+        let start = after.map_or("", |cursor| cursor.0.as_str());
+        let mut looked_at_one = false;
+        for (topic, value) in self.topics_from(start) {
+            if looked_at_one && *budget == 0 {
+                return Some(Cursor(topic.to_string()));
+            }
+            looked_at_one = true;
+            *budget = budget.saturating_sub(1);
+            visit(TopicName::trusted(topic), value);
+        }
+        None
+    }
+
     /// All topics with their values, in the order of the topic's bytes.
     pub fn iter(&self) -> impl Iterator<Item = (TopicName<'_>, &V)> {
         self.topics
@@ -80,7 +100,8 @@ impl<V> RetainedTree<V> {
     }
 
     /// Calls `visit` with each topic that matches `filter`, in the order of the topic's bytes, and
-    /// stops when `budget` is used up: one for each topic looked at and a few for each seek.
+    /// stops when `budget` is used up: one for each topic looked at and a few for each seek are taken
+    /// off it.
     ///
     /// `after` is `None` to begin, and what the last call returned to go on. Returns `None` when the
     /// walk is complete. Each call looks at one topic at least, so a walk always ends.
@@ -91,17 +112,17 @@ impl<V> RetainedTree<V> {
         &'t self,
         filter: TopicFilter<'_>,
         after: Option<&Cursor>,
-        budget: usize,
+        budget: &mut usize,
         mut visit: impl FnMut(TopicName<'t>, &'t V),
     ) -> Option<Cursor> {
         let pattern = filter.as_str();
         if !filter.has_wildcards() {
+            *budget = budget.saturating_sub(1);
             if let Some((topic, value)) = self.topics.get_key_value(pattern) {
                 visit(TopicName::trusted(topic), value);
             }
             return None;
         }
-        let mut budget = budget;
         let prefix = literal_prefix(pattern);
         let start = after.map_or(prefix, |cursor| prefix.max(cursor.0.as_str()));
         let mut target = String::new();
@@ -112,11 +133,11 @@ impl<V> RetainedTree<V> {
             if !below(topic, prefix) {
                 return None;
             }
-            if looked_at_one && budget == 0 {
+            if looked_at_one && *budget == 0 {
                 return Some(Cursor(topic.to_string()));
             }
             looked_at_one = true;
-            budget = budget.saturating_sub(1);
+            *budget = budget.saturating_sub(1);
             match examine(pattern, topic, &mut target) {
                 Verdict::Match => visit(TopicName::trusted(topic), value),
                 Verdict::No => {}
@@ -125,7 +146,7 @@ impl<V> RetainedTree<V> {
                     // A few steps first, then a seek.
                     let mut near = None;
                     for step in (&mut topics).take(STEPS_BEFORE_SEEK) {
-                        budget = budget.saturating_sub(1);
+                        *budget = budget.saturating_sub(1);
                         if **step.0 >= *target {
                             near = Some(step);
                             break;
@@ -133,10 +154,11 @@ impl<V> RetainedTree<V> {
                     }
                     current = near;
                     if current.is_none() {
-                        if budget < SEEK_COST {
+                        if *budget < SEEK_COST {
+                            *budget = 0;
                             return Some(Cursor(target));
                         }
-                        budget -= SEEK_COST;
+                        *budget -= SEEK_COST;
                         topics = self.topics_from(&target);
                         current = topics.next();
                     }

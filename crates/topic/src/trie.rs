@@ -37,9 +37,11 @@ const NONE: u32 = u32::MAX;
 /// Waiting branches kept without allocation: topics of up to this many levels never allocate.
 const INLINE: usize = 24;
 
+/// 64 bytes for a `V` of one word, on a cache line of its own: matching touches one line per node.
+#[repr(align(64))]
 struct Node<V> {
     /// Text of the level; empty for the root and for `+`.
-    level: Box<str>,
+    level: Level,
     parent: u32,
     /// The `+` child.
     plus: u32,
@@ -56,7 +58,7 @@ struct Node<V> {
 impl<V> Node<V> {
     fn new(level: &str, parent: u32, tag: u32) -> Self {
         Self {
-            level: level.into(),
+            level: Level::new(level),
             parent,
             plus: NONE,
             literals: 0,
@@ -68,6 +70,42 @@ impl<V> Node<V> {
 
     const fn is_unused(&self) -> bool {
         self.value.is_none() && self.multi.is_none() && self.plus == NONE && self.literals == 0
+    }
+}
+
+/// Text of a level. Short ones, nearly all, are kept in the node, which saves an allocation and a cache
+/// miss per level and topic.
+enum Level {
+    Short(u8, [u8; SHORT]),
+    Long(Box<str>),
+}
+
+/// As many bytes as make a level three words.
+const SHORT: usize = 22;
+const _: () = assert!(size_of::<Level>() == 24 || size_of::<usize>() != 8);
+
+impl Level {
+    fn new(text: &str) -> Self {
+        let mut bytes = [0; SHORT];
+        match bytes.get_mut(..text.len()) {
+            Some(start) => {
+                start.copy_from_slice(text.as_bytes());
+                Self::Short(text.len() as u8, bytes)
+            }
+            None => Self::Long(text.into()),
+        }
+    }
+
+    fn as_bytes(&self) -> &[u8] {
+        match self {
+            Self::Short(len, bytes) => &bytes[..usize::from(*len)],
+            Self::Long(text) => text.as_bytes(),
+        }
+    }
+
+    fn as_str(&self) -> &str {
+        // The bytes came from a text, so the check cannot fail.
+        core::str::from_utf8(self.as_bytes()).unwrap_or_default()
     }
 }
 
@@ -284,7 +322,7 @@ impl<V> Trie<V> {
             if self.nodes[node.parent as usize].plus == at {
                 text.push('+');
             } else {
-                text.push_str(&node.level);
+                text.push_str(node.level.as_str());
             }
         }
     }
@@ -316,7 +354,7 @@ impl<V> Trie<V> {
 
     fn is_child(&self, child: Child, tag: u32, parent: u32, level: &str) -> bool {
         let node = &self.nodes[child.node as usize];
-        child.tag == tag && node.parent == parent && *node.level == *level
+        child.tag == tag && node.parent == parent && node.level.as_bytes() == level.as_bytes()
     }
 
     fn find(&self, path: Option<&str>) -> Option<u32> {

@@ -150,7 +150,7 @@ proptest! {
             let mut cursor: Option<Cursor> = None;
             let mut slices = 0;
             loop {
-                cursor = tree.walk(filter(text), cursor.as_ref(), budget, |topic, value| {
+                cursor = tree.walk(filter(text), cursor.as_ref(), &mut { budget }, |topic, value| {
                     found.push((topic.as_str().to_owned(), *value));
                 });
                 slices += 1;
@@ -161,6 +161,16 @@ proptest! {
             }
             prop_assert_eq!(&found, &expected, "{}", text);
         }
+        let (mut listed, mut cursor) = (Vec::new(), None);
+        loop {
+            cursor = tree.scan(cursor.as_ref(), &mut { budget }, |topic, value| {
+                listed.push((topic.as_str().to_owned(), *value));
+            });
+            if cursor.is_none() {
+                break;
+            }
+        }
+        prop_assert!(listed.iter().map(|(topic, value)| (topic, value)).eq(&model));
         for topic in model.keys() {
             prop_assert!(tree.remove(name(topic)).is_some());
         }
@@ -175,13 +185,13 @@ fn a_walk_goes_on_after_its_place_was_removed() {
         tree.insert(name(topic), ());
     }
     let mut found = Vec::new();
-    let cursor = tree.walk(filter("a/+"), None, 2, |topic, ()| {
+    let cursor = tree.walk(filter("a/+"), None, &mut 2, |topic, ()| {
         found.push(topic.as_str().to_owned());
     });
     tree.remove(name("a/3"));
     tree.insert(name("a/0"), ());
     tree.insert(name("a/5"), ());
-    let end = tree.walk(filter("a/+"), cursor.as_ref(), 100, |topic, ()| {
+    let end = tree.walk(filter("a/+"), cursor.as_ref(), &mut 100, |topic, ()| {
         found.push(topic.as_str().to_owned());
     });
     assert_eq!(found, ["a/1", "a/2", "a/4", "a/5"]);
@@ -200,7 +210,7 @@ fn a_walk_skips_what_cannot_match() {
     let slices = |pattern: &str, budget: usize| {
         let (mut count, mut found, mut cursor) = (0, 0, None);
         loop {
-            cursor = tree.walk(filter(pattern), cursor.as_ref(), budget, |_, ()| found += 1);
+            cursor = tree.walk(filter(pattern), cursor.as_ref(), &mut { budget }, |_, ()| found += 1);
             count += 1;
             if cursor.is_none() {
                 return (count, found);

@@ -1,0 +1,355 @@
+//! The retained messages: one per topic, set by publishers, read by new subscribers.
+//!
+//! Topics are spread over shards by their hash, so publishers on different topics hardly meet, whatever
+//! the topics look like (a common first level such as `devices/` spoils striping by level). Each shard keeps
+//! its topics in order. A subscription with wildcards walks shard after shard in slices; between two slices
+//! no lock is held.
+//!
+//! Architecture rule 11, and who keeps it:
+//! * A publisher stores here before it routes, a subscriber is in the router before it walks: nobody misses
+//!   a message in between.
+//! * Publishers of one topic are put in order by its shard's write lock; what must have the same order, such
+//!   as the batch for the store, is handed to [`Retained::set_then`].
+//! * The walk calls back under the shard's read lock, so a message is offered to the new subscriber before a
+//!   newer one of that topic can be stored, routed, and offered.
+//!
+//! Deliberately absent: sessions, outboxes, the store. Order of locks: a shard, then whatever the callback takes.
+
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use martlet_storage::{Message, Timestamp};
+use martlet_topic::{Cursor, RetainedTree, TopicFilter, TopicHasher, TopicName};
+use parking_lot::{Mutex, RwLock};
+
+/// A selective walk seeks in every shard, a publisher shares its lock with 1/64 of the topics.
+const SHARDS: usize = 64;
+
+/// All retained messages of a broker.
+pub(crate) struct Retained {
+    hasher: TopicHasher,
+    shards: Box<[RwLock<Shard>]>,
+    count: AtomicUsize,
+    bytes: AtomicU64,
+    max_count: AtomicUsize,
+    max_bytes: AtomicU64,
+    sweep: Mutex<Sweep>,
+}
+
+struct Shard {
+    topics: RetainedTree<Message>,
+    /// No message here expires earlier; `NEVER` if none expires.
+    earliest: Timestamp,
+    /// The same of the messages that were set since a sweep of this shard began.
+    earliest_new: Timestamp,
+}
+
+/// Where the sweep is.
+#[derive(Default)]
+struct Sweep {
+    place: Place,
+    /// The earliest expiry among the messages of this shard that were passed.
+    earliest: Option<Timestamp>,
+}
+
+/// Topics looked at in one sweep, at most: about a millisecond.
+const SWEEP_BUDGET: usize = 10_000;
+/// Topics looked at under one lock while sweeping.
+const SWEEP_SLICE: usize = 500;
+
+const NEVER: Timestamp = Timestamp::from_millis(u64::MAX);
+
+/// The message was not stored, because a limit on number or bytes would be exceeded; what was retained
+/// before still is. Answered with 0x97.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct QuotaExceeded;
+
+/// Where a walk goes on.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Place {
+    shard: usize,
+    after: Option<Cursor>,
+}
+
+impl Retained {
+    /// An empty store that keeps at most `max_count` messages of `max_bytes` in all, topics and properties
+    /// included.
+    pub(crate) fn new(max_count: usize, max_bytes: u64) -> Self {
+        let shard = || {
+            RwLock::new(Shard {
+                topics: RetainedTree::new(),
+                earliest: NEVER,
+                earliest_new: NEVER,
+            })
+        };
+        Self {
+            hasher: TopicHasher::random(),
+            shards: (0..SHARDS).map(|_| shard()).collect(),
+            count: AtomicUsize::new(0),
+            bytes: AtomicU64::new(0),
+            max_count: AtomicUsize::new(max_count),
+            max_bytes: AtomicU64::new(max_bytes),
+            sweep: Mutex::default(),
+        }
+    }
+
+    /// Changes the limits. What is stored already stays.
+    pub(crate) fn set_limits(&self, max_count: usize, max_bytes: u64) {
+        self.max_count.store(max_count, Ordering::Relaxed);
+        self.max_bytes.store(max_bytes, Ordering::Relaxed);
+    }
+
+    /// Number of messages, expired ones included until they are swept.
+    pub(crate) fn count(&self) -> usize {
+        self.count.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of topics, properties and payloads.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Stores `message` as the retained one of its topic [MQTT-3.3.1-5]. One that has expired already only
+    /// removes what was there.
+    pub(crate) fn set(&self, message: Message, now: Timestamp) -> Result<(), QuotaExceeded> {
+        self.set_then(message, now, |outcome| outcome)
+    }
+
+    /// Stores `message` and calls `then` before any other publisher can change this topic. `then` runs under
+    /// the shard's lock: it may hand in a batch, and must not wait, route, or come back here.
+    pub(crate) fn set_then<R>(
+        &self,
+        message: Message,
+        now: Timestamp,
+        then: impl FnOnce(Result<(), QuotaExceeded>) -> R,
+    ) -> R {
+        if is_expired(&message, now) {
+            return self.remove_then(message.topic(), |_| then(Ok(())));
+        }
+        let mut shard = self.shard(message.topic()).write();
+        let outcome = self.reserve(&shard, &message);
+        if outcome.is_ok() {
+            shard.insert(message);
+        }
+        then(outcome)
+    }
+
+    /// Puts back what was stored before a restart. Limits do not apply: lowering one must not lose messages.
+    pub(crate) fn restore(&self, message: Message) {
+        let mut shard = self.shard(message.topic()).write();
+        self.add(&message);
+        if let Some(old) = shard.insert(message) {
+            self.subtract(&old);
+        }
+    }
+
+    /// Removes the retained message of `topic` [MQTT-3.3.1-6] and returns whether there was one.
+    pub(crate) fn remove(&self, topic: &str) -> bool {
+        self.remove_then(topic, |existed| existed)
+    }
+
+    /// Removes and calls `then` with whether there was a message, under the same terms as
+    /// [`Retained::set_then`].
+    pub(crate) fn remove_then<R>(&self, topic: &str, then: impl FnOnce(bool) -> R) -> R {
+        let mut shard = self.shard(topic).write();
+        let removed = shard.topics.remove(TopicName::trusted(topic));
+        if let Some(old) = &removed {
+            self.subtract(old);
+        }
+        then(removed.is_some())
+    }
+
+    /// The retained message of `topic`, unless it expired.
+    pub(crate) fn get(&self, topic: &str, now: Timestamp) -> Option<Message> {
+        let shard = self.shard(topic).read();
+        shard
+            .topics
+            .get(TopicName::trusted(topic))
+            .filter(|message| !is_expired(message, now))
+            .cloned()
+    }
+
+    /// Calls `visit` with the messages whose topics match `filter`, and returns where to go on, or `None` at
+    /// the end. A call ends when `budget` topics were looked at, or a few more.
+    ///
+    /// `visit` runs under the lock that keeps publishers from replacing the message: it may offer it to an
+    /// outbox, and must not wait or come back here.
+    pub(crate) fn walk(
+        &self,
+        filter: TopicFilter<'_>,
+        place: Option<Place>,
+        budget: usize,
+        now: Timestamp,
+        mut visit: impl FnMut(&Message),
+    ) -> Option<Place> {
+        let mut visit_live = |_: TopicName<'_>, message: &Message| {
+            if !is_expired(message, now) {
+                visit(message);
+            }
+        };
+        if !filter.has_wildcards() {
+            let shard = self.shard(filter.as_str()).read();
+            shard.topics.walk(filter, None, &mut 1, &mut visit_live);
+            return None;
+        }
+        let mut place = place.unwrap_or_default();
+        let mut budget = budget;
+        while let Some(shard) = self.shards.get(place.shard) {
+            place.after = shard.read().topics.walk(
+                filter,
+                place.after.as_ref(),
+                &mut budget,
+                &mut visit_live,
+            );
+            if place.after.is_none() {
+                place.shard += 1;
+                // Taking a lock and finding the beginning is work as well, matches or not.
+                budget = budget.saturating_sub(1);
+            }
+            if budget == 0 && place.shard < self.shards.len() {
+                return Some(place);
+            }
+        }
+        None
+    }
+
+    /// Removes expired messages, goes on where the last call stopped, and calls `removed` with each under the
+    /// lock of its shard, on the terms of [`Retained::set_then`]. Looks at a bounded number of topics, and
+    /// only in shards where a message is due.
+    pub(crate) fn sweep_then(&self, now: Timestamp, mut removed: impl FnMut(&Message)) {
+        let mut sweep = self.sweep.lock();
+        let mut budget = SWEEP_BUDGET;
+        for _ in 0..SHARDS {
+            let shard = &self.shards[sweep.place.shard];
+            let is_due = sweep.place.after.is_some() || shard.read().earliest <= now;
+            while is_due {
+                let mut slice = SWEEP_SLICE;
+                self.sweep_slice(
+                    &mut shard.write(),
+                    &mut sweep,
+                    &mut slice,
+                    now,
+                    &mut removed,
+                );
+                budget = budget.saturating_sub(SWEEP_SLICE - slice);
+                if sweep.place.after.is_none() {
+                    break;
+                }
+                if budget == 0 {
+                    return;
+                }
+            }
+            sweep.place.shard = (sweep.place.shard + 1) % SHARDS;
+        }
+    }
+
+    fn sweep_slice(
+        &self,
+        shard: &mut Shard,
+        sweep: &mut Sweep,
+        budget: &mut usize,
+        now: Timestamp,
+        removed: &mut impl FnMut(&Message),
+    ) {
+        if sweep.place.after.is_none() {
+            sweep.earliest = None;
+            shard.earliest_new = NEVER;
+        }
+        let mut earliest = sweep.earliest.unwrap_or(NEVER);
+        let mut expired = Vec::new();
+        sweep.place.after =
+            shard.topics.scan(
+                sweep.place.after.as_ref(),
+                budget,
+                |_, message| match message.expires() {
+                    Some(expires) if expires <= now => expired.push(message.clone()),
+                    Some(expires) => earliest = earliest.min(expires),
+                    None => {}
+                },
+            );
+        sweep.earliest = Some(earliest);
+        for message in expired {
+            shard.topics.remove(TopicName::trusted(message.topic()));
+            self.subtract(&message);
+            removed(&message);
+        }
+        if sweep.place.after.is_none() {
+            // Complete: what was passed, and what came in behind the sweep's back.
+            shard.earliest = earliest.min(shard.earliest_new);
+        }
+    }
+
+    /// [`Retained::sweep_then`] where nobody else has to know; returns how many were removed.
+    pub(crate) fn sweep(&self, now: Timestamp) -> usize {
+        let mut count = 0;
+        self.sweep_then(now, |_| count += 1);
+        count
+    }
+
+    fn shard(&self, topic: &str) -> &RwLock<Shard> {
+        &self.shards[(self.hasher.hash(topic) >> 32) as usize % SHARDS]
+    }
+
+    /// Counts `message` in place of the one it replaces, if both limits allow it.
+    fn reserve(&self, shard: &Shard, message: &Message) -> Result<(), QuotaExceeded> {
+        let old = shard.topics.get(TopicName::trusted(message.topic()));
+        let (new_bytes, old_bytes) = (len(message), old.map_or(0, len));
+        let max_bytes = self.max_bytes.load(Ordering::Relaxed);
+        let grown = self
+            .bytes
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |bytes| {
+                let bytes = bytes - old_bytes + new_bytes;
+                // A smaller message may always replace a larger one, also above a limit that was lowered.
+                (bytes <= max_bytes || new_bytes <= old_bytes).then_some(bytes)
+            });
+        if grown.is_err() {
+            return Err(QuotaExceeded);
+        }
+        if old.is_some() {
+            return Ok(());
+        }
+        let max_count = self.max_count.load(Ordering::Relaxed);
+        let counted = self
+            .count
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |count| {
+                (count < max_count).then_some(count + 1)
+            });
+        if counted.is_err() {
+            self.bytes.fetch_sub(new_bytes, Ordering::Relaxed);
+            return Err(QuotaExceeded);
+        }
+        Ok(())
+    }
+
+    fn add(&self, message: &Message) {
+        self.count.fetch_add(1, Ordering::Relaxed);
+        self.bytes.fetch_add(len(message), Ordering::Relaxed);
+    }
+
+    fn subtract(&self, message: &Message) {
+        self.count.fetch_sub(1, Ordering::Relaxed);
+        self.bytes.fetch_sub(len(message), Ordering::Relaxed);
+    }
+}
+
+impl Shard {
+    fn insert(&mut self, message: Message) -> Option<Message> {
+        let expires = message.expires().unwrap_or(NEVER);
+        self.earliest = self.earliest.min(expires);
+        self.earliest_new = self.earliest_new.min(expires);
+        // The text is copied only for a new topic, and read from the message before it moves in.
+        let topic = message.clone();
+        self.topics
+            .insert(TopicName::trusted(topic.topic()), message)
+    }
+}
+
+fn is_expired(message: &Message, now: Timestamp) -> bool {
+    message.expires().is_some_and(|expires| expires <= now)
+}
+
+fn len(message: &Message) -> u64 {
+    message.len_bytes() as u64
+}
+
+#[cfg(test)]
+mod tests;

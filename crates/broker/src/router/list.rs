@@ -1,0 +1,199 @@
+//! The subscriber list of a filter node: cheap to snapshot, cheap to iterate, cheap to join and leave.
+//!
+//! One subscriber, by far the most common number, is kept in place. More are kept in chunks of at most
+//! [`CHUNK`]. A change copies one chunk if a publisher is reading it at that moment, and nothing otherwise,
+//! so a hundred thousand clients that join one filter cost a hundred thousand pushes. With more than one
+//! chunk an index says in which chunk a subscriber is, so leaving searches one chunk.
+
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+
+use crate::router::Subscription;
+
+/// Subscribers per chunk: what is copied under a reader, and the unit in which a large fan-out yields.
+/// 512 subscriptions are 12 KiB.
+pub(super) const CHUNK: usize = 512;
+
+/// A snapshot of a subscriber list.
+#[derive(Clone, Debug)]
+pub(crate) enum Subscribers<S> {
+    None,
+    One(Subscription<S>),
+    Many(Arc<Chunks<S>>),
+}
+
+/// Two subscribers or more. No chunk is empty, and the first is not behind a reference because it is
+/// usually the only one.
+#[derive(Clone, Debug)]
+pub(crate) struct Chunks<S> {
+    first: Vec<Subscription<S>>,
+    rest: Vec<Arc<Vec<Subscription<S>>>>,
+}
+
+impl<S> Subscribers<S> {
+    /// The subscriptions, in slices of at most [`CHUNK`], none of them empty.
+    pub(crate) fn chunks(&self) -> impl Iterator<Item = &[Subscription<S>]> {
+        let (first, rest): (&[_], &[Arc<Vec<_>>]) = match self {
+            Self::None => (&[], &[]),
+            Self::One(subscription) => (std::slice::from_ref(subscription), &[]),
+            Self::Many(chunks) => (&chunks.first, &chunks.rest),
+        };
+        let first = Some(first).filter(|chunk| !chunk.is_empty());
+        first
+            .into_iter()
+            .chain(rest.iter().map(|chunk| chunk.as_slice()))
+    }
+}
+
+/// The list itself; its owner keeps it behind a lock.
+pub(super) struct List<S> {
+    current: Subscribers<S>,
+    /// Chunk of each subscriber by id; only with more than one chunk.
+    index: Option<Box<HashMap<u64, u32, foldhash::fast::RandomState>>>,
+}
+
+impl<S: Clone> List<S> {
+    pub(super) const fn new() -> Self {
+        Self {
+            current: Subscribers::None,
+            index: None,
+        }
+    }
+
+    pub(super) const fn is_empty(&self) -> bool {
+        matches!(self.current, Subscribers::None)
+    }
+
+    pub(super) fn snapshot(&self) -> Subscribers<S> {
+        self.current.clone()
+    }
+
+    /// Adds `subscription`, or replaces the one of the same subscriber and returns true.
+    pub(super) fn put(&mut self, subscription: Subscription<S>) -> bool {
+        let place = self.find(subscription.id);
+        match &mut self.current {
+            Subscribers::None => self.current = Subscribers::One(subscription),
+            Subscribers::One(only) if place.is_some() => *only = subscription,
+            Subscribers::One(only) => {
+                let first = vec![only.clone(), subscription];
+                self.current = Subscribers::Many(Arc::new(Chunks {
+                    first,
+                    rest: Vec::new(),
+                }));
+            }
+            Subscribers::Many(chunks) => {
+                let chunks = Arc::make_mut(chunks);
+                match place {
+                    Some((chunk, at)) => chunks.chunk_mut(chunk)[at] = subscription,
+                    None => Self::push(chunks, &mut self.index, subscription),
+                }
+            }
+        }
+        place.is_some()
+    }
+
+    /// Removes the subscription of this subscriber and returns whether there was one.
+    pub(super) fn remove(&mut self, id: u64) -> bool {
+        let Some((chunk, at)) = self.find(id) else {
+            return false;
+        };
+        let Subscribers::Many(chunks) = &mut self.current else {
+            self.current = Subscribers::None;
+            return true;
+        };
+        let chunks = Arc::make_mut(chunks);
+        chunks.chunk_mut(chunk).swap_remove(at);
+        if let Some(index) = &mut self.index {
+            index.remove(&id);
+            Self::rebalance(chunks, index, chunk);
+        }
+        if chunks.rest.is_empty() {
+            self.index = None;
+            let first = &mut chunks.first;
+            if first.len() < first.capacity() / 4 {
+                first.shrink_to(first.len() * 2);
+            }
+            if let [only] = first.as_slice() {
+                self.current = Subscribers::One(only.clone());
+            }
+        }
+        true
+    }
+
+    /// Chunk and position of a subscriber.
+    fn find(&self, id: u64) -> Option<(usize, usize)> {
+        let chunk = self
+            .index
+            .as_ref()
+            .map_or(Some(0), |index| index.get(&id).map(|&chunk| chunk as usize))?;
+        let list = match &self.current {
+            Subscribers::None => return None,
+            Subscribers::One(only) => std::slice::from_ref(only),
+            Subscribers::Many(chunks) => chunks.chunk(chunk),
+        };
+        let at = list.iter().position(|subscription| subscription.id == id)?;
+        Some((chunk, at))
+    }
+
+    fn push(
+        chunks: &mut Chunks<S>,
+        index: &mut Option<Box<HashMap<u64, u32, foldhash::fast::RandomState>>>,
+        subscription: Subscription<S>,
+    ) {
+        let id = subscription.id;
+        let last = chunks.rest.len();
+        if chunks.chunk(last).len() < CHUNK {
+            chunks.chunk_mut(last).push(subscription);
+        } else {
+            chunks.rest.push(Arc::new(vec![subscription]));
+            // The index starts with the second chunk.
+            index.get_or_insert_with(|| {
+                Box::new(chunks.first.iter().map(|known| (known.id, 0)).collect())
+            });
+        }
+        if let Some(index) = index {
+            index.insert(id, chunks.rest.len() as u32);
+        }
+    }
+
+    /// After a removal from `chunk`: moves the last chunk into it if both fit into one. So every chunk but
+    /// the last is too full for that, and half of the places are taken at least.
+    fn rebalance(
+        chunks: &mut Chunks<S>,
+        index: &mut HashMap<u64, u32, foldhash::fast::RandomState>,
+        chunk: usize,
+    ) {
+        let last = chunks.rest.len();
+        if chunk != last && chunks.chunk(chunk).len() + chunks.chunk(last).len() <= CHUNK {
+            for moved in chunks.chunk(last) {
+                index.insert(moved.id, chunk as u32);
+            }
+            let moved = std::mem::take(chunks.chunk_mut(last));
+            chunks.chunk_mut(chunk).extend(moved);
+        }
+        if last > 0 && chunks.chunk(last).is_empty() {
+            chunks.rest.pop();
+        }
+        if index.len() < index.capacity() / 4 {
+            index.shrink_to(index.len() * 2);
+        }
+    }
+}
+
+impl<S: Clone> Chunks<S> {
+    fn chunk(&self, at: usize) -> &[Subscription<S>] {
+        match at.checked_sub(1) {
+            None => &self.first,
+            Some(at) => &self.rest[at],
+        }
+    }
+
+    /// A chunk to change, copied first if somebody reads it.
+    fn chunk_mut(&mut self, at: usize) -> &mut Vec<Subscription<S>> {
+        match at.checked_sub(1) {
+            None => &mut self.first,
+            Some(at) => Arc::make_mut(&mut self.rest[at]),
+        }
+    }
+}
