@@ -143,7 +143,7 @@ def bridge(host, port, version):
 
 
 def carry(source, sink, topic):
-    """The bridge needs a moment to subscribe, so a retained message is published before and a live one after."""
+    """The bridge needs a moment to subscribe, so the message is repeated until one arrives."""
     subscriber = sink.subscribe("-t", topic, "-q", "2", "-C", "1")
     for _ in range(PATIENCE):
         source.publish("-t", topic, "-q", "2", "-m", "over")

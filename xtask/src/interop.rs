@@ -14,7 +14,7 @@ mod suite;
 use crate::{Error, Outcome, workspace};
 use broker::BrokerCommand;
 use clap::Args;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Flags of `cargo xtask interop`.
 #[derive(Args)]
@@ -72,7 +72,7 @@ pub(crate) fn run(options: &Options) -> Result<Outcome, Error> {
             "--listen",
             "tcp://127.0.0.1:{port}",
         ],
-        &profile,
+        Some(&profile),
     )?;
     paho::run(options, &suite, &command)
 }
@@ -81,7 +81,7 @@ pub(crate) fn run(options: &Options) -> Result<Outcome, Error> {
 fn broker_command(
     options: &Options,
     arguments: &[&str],
-    config: &std::path::Path,
+    config: Option<&Path>,
 ) -> Result<BrokerCommand, Error> {
     match &options.broker_command {
         Some(command) => Ok(BrokerCommand::parse(command)),

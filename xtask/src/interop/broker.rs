@@ -36,7 +36,11 @@ impl BrokerCommand {
     }
 
     /// Builds `martlet` from this checkout.
-    pub(super) fn build(release: bool, arguments: &[&str], config: &Path) -> Result<Self, Error> {
+    pub(super) fn build(
+        release: bool,
+        arguments: &[&str],
+        config: Option<&Path>,
+    ) -> Result<Self, Error> {
         let mut cargo = workspace::cargo();
         cargo.args(["build", "--package", "martlet-broker-bin"]);
         if release {
@@ -51,7 +55,9 @@ impl BrokerCommand {
             .join(profile)
             .join("martlet");
         let mut arguments: Vec<String> = arguments.iter().map(ToString::to_string).collect();
-        arguments.extend(["--config".to_string(), config.display().to_string()]);
+        if let Some(config) = config {
+            arguments.extend(["--config".to_string(), config.display().to_string()]);
+        }
         Ok(Self {
             program,
             arguments,

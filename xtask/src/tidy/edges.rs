@@ -76,7 +76,7 @@ const OUTSIDE: &[(&str, &[&str], &str)] = &[
     ),
     (
         "rand",
-        &["broker", "client", "cli"],
+        &["broker", "client", "cli", "transport"],
         "randomness comes in as an argument",
     ),
 ];
