@@ -9,15 +9,28 @@ mod prelude {
     pub(crate) use martlet_interop::client::{Client, Event, WAIT, client, unique};
     pub(crate) use martlet_interop::wire::property::id as property;
     pub(crate) use martlet_interop::wire::*;
+    pub(crate) use martlet_interop::wire::property as properties;
     pub(crate) use martlet_interop::{BOTH, ReasonCode, V5, V31, V311, Version};
     pub(crate) use std::time::{Duration, Instant};
     pub(crate) use tokio::time::sleep;
 }
 
+mod alias;
+mod auth;
 mod connack;
 mod connect;
+mod disconnect;
+mod errors;
+mod flow;
+mod keep_alive;
 mod publish;
 mod qos;
 mod retain;
 mod session;
+mod shared;
+mod subscribe;
+mod topics;
+mod unsubscribe;
+mod v31;
+mod websocket;
 mod will;

@@ -73,6 +73,8 @@ async fn acknowledgements_carry_codes_of_their_tables() {
     assert_eq!(c.expect_puback(1).await.code, 0);
     c.send(publish(&topic, "2").qos2(2)).await;
     assert_eq!(c.expect_pubrec(2).await.code, 0);
+    c.send(pubrel(2)).await;
+    c.expect_pubcomp(2).await;
     subscriber.expect_message("1").await;
     let two = subscriber.expect_publish().await.id.expect("QoS 2");
     subscriber.send(pubrec(two)).await;
@@ -340,6 +342,14 @@ async fn messages_of_a_topic_arrive_in_order() {
                 .flat_map(|number: u16| publish(&topic, format!("{number}")).qos(qos, number).bytes(version))
                 .collect();
             publisher.send_raw(&burst).await;
+            let mut open = if qos == 0 { 0 } else { 15 };
+            while open > 0 {
+                match publisher.packet().await {
+                    Packet::Ack(ack) if ack.kind == kind::PUBREC => publisher.send(pubrel(ack.id)).await,
+                    Packet::Ack(_) => open -= 1,
+                    other => panic!("{other:?}"),
+                }
+            }
             let mut arrived = Vec::new();
             while arrived.len() < 15 {
                 match subscriber.packet().await {
