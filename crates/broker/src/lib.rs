@@ -1,5 +1,36 @@
 //! An embeddable MQTT 3.1, 3.1.1 and 5.0 broker.
+//!
+//! [`Broker`] is built with [`Broker::builder`], listens on addresses or is fed byte streams, and runs until it is
+//! shut down. Settings are plain values ([`config`]); who may do what, what is watched, the store, the clock and the
+//! spawner come from outside through traits ([`hooks`], [`clock`], `martlet_storage::Committer`).
+//!
+//! Deliberately absent: configuration files, process signals, logging set-up, concrete stores.
 
+pub mod auth;
+pub mod clock;
 pub mod config;
-mod embed_contract;
-pub use embed_contract::*;
+pub mod counters;
+pub mod files;
+pub mod hooks;
+
+mod broker;
+mod check;
+mod connection;
+mod core;
+mod directory;
+mod lifecycle;
+mod listen;
+mod memory;
+mod publish;
+mod retained;
+mod router;
+mod session;
+mod sync;
+mod sys_topics;
+mod tasks;
+mod timers;
+mod work;
+
+pub use broker::{Broker, Builder, ConfigError};
+pub use listen::ListenerInfo;
+pub use martlet_transport::{BindError, ListenAddress, ListenerOptions};

@@ -5,7 +5,7 @@
 //! Deliberately absent: topics about single clients, and Mosquitto's `packet/out/count` (packets are encoded into
 //! bytes at once and not counted as waiting).
 
-use std::{borrow::Cow, cmp::Ordering};
+use std::borrow::Cow;
 
 use martlet_storage::Timestamp;
 
@@ -157,25 +157,6 @@ fn state(snapshot: &Snapshot, number: &mut impl FnMut(&'static str, u64)) {
     );
     number("$SYS/broker/shared_subscriptions/count", shared);
     number("$SYS/broker/subscriptions", subscriptions);
-}
-
-/// Those of `current` that are new or have another payload than in `previous`; both as [`render`] gives them.
-pub(crate) fn changed<'a>(
-    previous: &'a [SysTopic],
-    current: &'a [SysTopic],
-) -> impl Iterator<Item = &'a SysTopic> {
-    let mut before = previous.iter().peekable();
-    current.iter().filter(move |(topic, payload)| {
-        loop {
-            match before.peek().map(|(old, _)| old.cmp(topic)) {
-                Some(Ordering::Less) => before.next(),
-                Some(Ordering::Equal) => {
-                    return before.next().is_some_and(|(_, old)| old != payload);
-                }
-                Some(Ordering::Greater) | None => return true,
-            };
-        }
-    })
 }
 
 #[cfg(test)]
@@ -361,48 +342,5 @@ mod tests {
             |(topic, _): &SysTopic| topic.contains("heap") || topic.contains("system");
         assert!(!topics.iter().any(about_memory));
         assert_eq!(topics.len(), idle().len() - 4);
-    }
-
-    #[test]
-    fn only_what_changed_is_named() {
-        fn check(
-            previous: &[(&'static str, &str)],
-            current: &[(&'static str, &str)],
-            expected: &[&str],
-        ) {
-            let topics = |list: &[(&'static str, &str)]| -> Vec<SysTopic> {
-                list.iter()
-                    .map(|(topic, payload)| ((*topic).into(), (*payload).into()))
-                    .collect()
-            };
-            let (previous, current) = (topics(previous), topics(current));
-            let named: Vec<&str> = changed(&previous, &current)
-                .map(|(topic, _)| &**topic)
-                .collect();
-            assert_eq!(named, expected);
-        }
-        check(&[], &[("a", "1"), ("b", "2")], &["a", "b"]);
-        check(&[("a", "1"), ("b", "2")], &[("a", "1"), ("b", "2")], &[]);
-        check(&[("a", "1"), ("b", "2")], &[("a", "1"), ("b", "3")], &["b"]);
-        check(
-            &[("a", "1"), ("c", "2")],
-            &[("a", "1"), ("b", "2"), ("c", "3")],
-            &["b", "c"],
-        );
-        check(&[("a", "1"), ("b", "2"), ("c", "2")], &[("c", "2")], &[]);
-        check(&[("a", "1")], &[("b", "1")], &["b"]);
-        check(&[("a", "1")], &[], &[]);
-    }
-
-    #[test]
-    fn between_an_idle_and_a_busy_time_the_new_topics_are_named_too() {
-        let (before, after) = (idle(), rendered(&busy(), &Loads::new()));
-        let named: Vec<&str> = changed(&before, &after)
-            .map(|(topic, _)| &**topic)
-            .collect();
-        assert!(named.contains(&"$SYS/broker/limits/queued_messages_max"));
-        assert!(named.contains(&"$SYS/broker/bytes/sent"));
-        assert!(!named.contains(&"$SYS/broker/version"));
-        assert!(!named.contains(&"$SYS/broker/load/sockets/1min"));
     }
 }

@@ -12,7 +12,11 @@ use martlet_codec::QoS;
 
 /// Everything that can be set about a broker.
 #[derive(Clone, Debug, Default, PartialEq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default, deny_unknown_fields))]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(default, deny_unknown_fields)
+)]
 pub struct Config {
     /// What the protocol offers and how it behaves.
     pub mqtt: MqttConfig,
@@ -32,7 +36,11 @@ pub struct Config {
 
 /// What the protocol offers and how it behaves.
 #[derive(Clone, Debug, PartialEq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default, deny_unknown_fields))]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(default, deny_unknown_fields)
+)]
 pub struct MqttConfig {
     /// Oldest protocol level accepted: 3 (MQTT 3.1), 4 (3.1.1) or 5. Default 3.
     pub minimum_protocol_level: u8,
@@ -83,7 +91,11 @@ pub struct MqttConfig {
 
 /// What a client with several subscriptions that match one message gets.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(rename_all = "snake_case")
+)]
 pub enum DeliveryMode {
     /// One copy, at the highest granted QoS, with all subscription identifiers.
     #[default]
@@ -94,7 +106,11 @@ pub enum DeliveryMode {
 
 /// Bounds on space, time and numbers. Each has a consequence that the client and the log are told.
 #[derive(Clone, Debug, PartialEq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default, deny_unknown_fields))]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(default, deny_unknown_fields)
+)]
 pub struct Limits {
     /// Connections at one time; further ones are closed at once (CONNACK 0x97 where it can be told). Default 100,000.
     pub connections_max: usize,
@@ -146,7 +162,11 @@ pub struct Limits {
 
 /// What happens when a session's queue is full.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(rename_all = "snake_case")
+)]
 pub enum QueueOverflow {
     /// The oldest waiting message makes room.
     #[default]
@@ -159,7 +179,11 @@ pub enum QueueOverflow {
 
 /// Shared subscriptions.
 #[derive(Clone, Debug, Default, PartialEq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default, deny_unknown_fields))]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(default, deny_unknown_fields)
+)]
 pub struct SharedConfig {
     /// How a member is chosen. Default round robin.
     pub strategy: SharedStrategy,
@@ -167,7 +191,11 @@ pub struct SharedConfig {
 
 /// How the member of a shared subscription is chosen that gets a message. Members that are offline or full are passed over.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(rename_all = "snake_case")
+)]
 pub enum SharedStrategy {
     /// Uniformly at random.
     Random,
@@ -186,7 +214,11 @@ pub enum SharedStrategy {
 
 /// `$SYS` topics.
 #[derive(Clone, Debug, PartialEq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default, deny_unknown_fields))]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(default, deny_unknown_fields)
+)]
 pub struct SysConfig {
     /// How often `$SYS` topics are published; 0 never. Default 10 s.
     #[cfg_attr(feature = "serde", serde(with = "units::duration"))]
@@ -195,7 +227,11 @@ pub struct SysConfig {
 
 /// Topics that may be published to and subscribed to, as filters. A denied filter beats an allowed one.
 #[derive(Clone, Debug, PartialEq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default, deny_unknown_fields))]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(default, deny_unknown_fields)
+)]
 pub struct Rights {
     /// Topics that may be published to. Default `["#"]`, everything but topics that begin with `$`.
     pub publish: Vec<String>,
@@ -209,7 +245,11 @@ pub struct Rights {
 
 /// Rights of clients that give no user name.
 #[derive(Clone, Debug, Default, PartialEq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default, deny_unknown_fields))]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(default, deny_unknown_fields)
+)]
 pub struct Anonymous {
     /// Whether they may connect. Not set: through listeners bound to a loopback address only, and only while there are no users.
     #[cfg_attr(feature = "serde", serde(skip_serializing_if = "Option::is_none"))]
@@ -220,7 +260,11 @@ pub struct Anonymous {
 
 /// A user.
 #[derive(Clone, Debug, Default, PartialEq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default, deny_unknown_fields))]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(default, deny_unknown_fields)
+)]
 pub struct User {
     /// The user name, unique.
     pub name: String,
@@ -234,7 +278,11 @@ pub struct User {
 
 /// Switches for clients that expect something else than the specification's advice.
 #[derive(Clone, Debug, Default, PartialEq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default, deny_unknown_fields))]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(default, deny_unknown_fields)
+)]
 pub struct Compat {
     /// SUBACK and PUBACK say Unspecified error (0x80) where they would say Not authorized (0x87). Default false.
     pub obscure_not_authorized: bool,
@@ -300,7 +348,9 @@ impl Default for Limits {
 
 impl Default for SysConfig {
     fn default() -> Self {
-        Self { interval: Duration::from_secs(10) }
+        Self {
+            interval: Duration::from_secs(10),
+        }
     }
 }
 

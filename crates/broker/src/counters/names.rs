@@ -87,7 +87,8 @@ named! {
 }
 
 named! {
-    /// A limit that had its consequence; the name is the key of the setting.
+    /// A limit that was exceeded and had its consequence; the name is the key of the setting. What is granted less
+    /// than was asked for (keep alive, expiries, delays) is no violation and not counted.
     Limit {
         /// More connections than allowed.
         ConnectionsMax = "limits.connections_max",
@@ -135,20 +136,12 @@ named! {
         SubscriptionIdentifierAvailable = "mqtt.subscription_identifier_available",
         /// A shared subscription where it is not available; 0x9E.
         SharedSubscriptionAvailable = "mqtt.shared_subscription_available",
-        /// A longer keep alive than allowed was shortened.
-        KeepAliveMax = "mqtt.keep_alive_max_secs",
         /// More unacknowledged messages from a client than announced; 0x93.
         ReceiveMaximum = "mqtt.receive_maximum",
         /// A packet larger than announced; 0x95.
         MaximumPacketSize = "mqtt.maximum_packet_size",
         /// A topic alias above the announced maximum; 0x94.
         TopicAliasMaximum = "mqtt.topic_alias_maximum",
-        /// A longer Session Expiry Interval than allowed was shortened.
-        SessionExpiryMax = "mqtt.session_expiry_max_secs",
-        /// A longer Message Expiry Interval than allowed was shortened.
-        MessageExpiryMax = "mqtt.message_expiry_max_secs",
-        /// A longer Will Delay Interval than allowed was shortened.
-        WillDelayMax = "mqtt.will_delay_max_secs",
     }
 }
 

@@ -41,6 +41,12 @@ impl<S> Default for RouteMemo<S> {
 }
 
 impl<S> RouteMemo<S> {
+    /// Number of topics remembered.
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
     /// Forgets everything and returns the memory, for a connection that fell silent.
     pub(crate) fn clear(&mut self) {
         *self = Self::default();

@@ -1,0 +1,325 @@
+//! The broker as an embedding program sees it: build, listen, attach, reload, shut down.
+
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use arc_swap::ArcSwap;
+use martlet_codec::ReasonCode;
+use martlet_storage::Committer;
+use martlet_transport::{BindError, ByteStream, ListenAddress, ListenerOptions};
+
+use crate::{
+    auth::StaticAuth,
+    clock::{Clock, Spawner, TokioClock, TokioSpawner},
+    config::Config,
+    core::{Access, CommitEar, Core, NoStore, Parts},
+    hooks::{Authenticator, Authorizer, ClusterPort, Hooks, NoHooks, Standalone},
+    listen::{ListenerInfo, Listeners},
+    tasks,
+};
+
+/// Why settings were refused: which key, and what is wrong with it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{key}: {problem}")]
+pub struct ConfigError {
+    /// The key, as in the configuration file, like `limits.inflight_max`.
+    pub key: String,
+    /// What is wrong, in a user's words.
+    pub problem: String,
+}
+
+impl ConfigError {
+    pub(crate) fn new(key: impl Into<String>, problem: impl Into<String>) -> Self {
+        Self {
+            key: key.into(),
+            problem: problem.into(),
+        }
+    }
+}
+
+/// A running broker; clones refer to the same one. It goes on until [`Broker::shutdown`].
+///
+/// ```no_run
+/// # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+/// use martlet_broker::{Broker, ListenerOptions};
+///
+/// let broker = Broker::builder().start()?;
+/// let listener = broker.listen("tcp", &"tcp://127.0.0.1:0".parse()?, &ListenerOptions::default()).await?;
+/// println!("listening on {}", listener.local_addr);
+/// # Ok(()) }
+/// ```
+#[derive(Clone)]
+pub struct Broker {
+    core: Arc<Core>,
+    listeners: Arc<Listeners>,
+    /// The built-in users, where no authenticator was handed in; they follow the configuration.
+    users: Option<Arc<ArcSwap<StaticAuth>>>,
+}
+
+/// Makes a [`Broker`]. Everything has a default.
+#[derive(Default)]
+pub struct Builder {
+    config: Config,
+    version: Option<String>,
+    seed: Option<u64>,
+    clock: Option<Arc<dyn Clock>>,
+    spawner: Option<Arc<dyn Spawner>>,
+    committer: Option<Arc<dyn Committer>>,
+    access: Option<(Arc<dyn Authenticator>, Arc<dyn Authorizer>)>,
+    hooks: Option<Arc<dyn Hooks>>,
+    cluster: Option<Arc<dyn ClusterPort>>,
+}
+
+impl Builder {
+    /// The settings.
+    pub fn config(mut self, config: Config) -> Self {
+        self.config = config;
+        self
+    }
+
+    /// The text of `$SYS/broker/version`. Default: this crate's version.
+    pub fn version(mut self, version: &str) -> Self {
+        self.version = Some(version.to_owned());
+        self
+    }
+
+    /// The seed of everything random, for repeatable runs. Default: from the operating system.
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.seed = Some(seed);
+        self
+    }
+
+    /// Where the broker reads the time. Default: tokio's clock on top of the wall time at the start.
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = Some(clock);
+        self
+    }
+
+    /// Where the broker runs its tasks. Default: the tokio runtime it is started on.
+    pub fn spawner(mut self, spawner: Arc<dyn Spawner>) -> Self {
+        self.spawner = Some(spawner);
+        self
+    }
+
+    /// The store. Acknowledgements wait for its watermark. Default: nothing is kept beyond the process.
+    pub fn committer(mut self, committer: Arc<dyn Committer>) -> Self {
+        self.committer = Some(committer);
+        self
+    }
+
+    /// Who decides about access, instead of the users in the settings.
+    pub fn access(
+        mut self,
+        authenticator: Arc<dyn Authenticator>,
+        authorizer: Arc<dyn Authorizer>,
+    ) -> Self {
+        self.access = Some((authenticator, authorizer));
+        self
+    }
+
+    /// Who watches what happens.
+    pub fn hooks(mut self, hooks: Arc<dyn Hooks>) -> Self {
+        self.hooks = Some(hooks);
+        self
+    }
+
+    /// Who hears of the broker's interest in topics.
+    pub fn cluster(mut self, cluster: Arc<dyn ClusterPort>) -> Self {
+        self.cluster = Some(cluster);
+        self
+    }
+
+    /// Starts the broker's own tasks (timers, `$SYS`, commits) on the current tokio runtime. It listens nowhere yet.
+    ///
+    /// # Errors
+    /// A setting that makes no sense, by its key.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime, if no spawner was given.
+    pub fn start(self) -> Result<Broker, ConfigError> {
+        self.config.check()?;
+        let (access, users) = match self.access {
+            Some((authenticator, authorizer)) => (
+                Access {
+                    authenticator,
+                    authorizer,
+                },
+                None,
+            ),
+            None => {
+                let users = Arc::new(StaticAuth::new(&self.config)?);
+                let access = Access {
+                    authenticator: users.clone(),
+                    authorizer: users.clone(),
+                };
+                (access, Some(Arc::new(ArcSwap::new(users))))
+            }
+        };
+        let durable = self.committer.is_some();
+        let committer = self.committer.unwrap_or_else(|| Arc::new(NoStore));
+        let core = Arc::new(Core::new(Parts {
+            config: self.config,
+            access,
+            hooks: self.hooks.unwrap_or_else(|| Arc::new(NoHooks)),
+            cluster: self.cluster.unwrap_or_else(|| Arc::new(Standalone)),
+            clock: self.clock.unwrap_or_else(|| Arc::new(TokioClock::new())),
+            spawner: self
+                .spawner
+                .unwrap_or_else(|| Arc::new(TokioSpawner(tokio::runtime::Handle::current()))),
+            committer,
+            durable,
+            seed: self.seed.unwrap_or_else(rand::random),
+            version: self
+                .version
+                .unwrap_or_else(|| concat!("martlet version ", env!("CARGO_PKG_VERSION")).into()),
+        }));
+        core.committer
+            .set_listener(Arc::new(CommitEar(Arc::downgrade(&core))));
+        tasks::start(&core);
+        Ok(Broker {
+            core,
+            listeners: Arc::default(),
+            users,
+        })
+    }
+}
+
+impl Broker {
+    /// Starts to build a broker.
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+
+    /// Binds `address` and accepts connections on it under the name `id`.
+    ///
+    /// # Errors
+    /// The address cannot be bound; the error says which and why.
+    pub async fn listen(
+        &self,
+        id: &str,
+        address: &ListenAddress,
+        options: &ListenerOptions,
+    ) -> Result<ListenerInfo, BindError> {
+        self.listeners.open(&self.core, id, address, options).await
+    }
+
+    /// Stops accepting on the listener `id`; its connections go on. Returns whether there was one.
+    pub fn close_listener(&self, id: &str) -> bool {
+        self.listeners.close(id)
+    }
+
+    /// The listeners that accept.
+    pub fn listeners(&self) -> Vec<ListenerInfo> {
+        self.listeners.infos()
+    }
+
+    /// Serves an established byte stream as a client connection; `peer` names it in logs. It counts as local.
+    pub fn attach(&self, stream: impl ByteStream, peer: &str) {
+        self.core.attach_stream(stream, peer);
+    }
+
+    /// Publishes as the broker itself, at QoS 0 to 2 as subscribers were granted.
+    ///
+    /// # Errors
+    /// `topic` is not a topic name.
+    pub fn publish(
+        &self,
+        topic: &str,
+        payload: &[u8],
+        qos: martlet_codec::QoS,
+        retain: bool,
+    ) -> Result<(), martlet_topic::TopicError> {
+        martlet_topic::TopicName::new(topic)?;
+        let message = self.core.own_message(topic, payload, qos, retain);
+        self.core.publish_message(&message, 0);
+        Ok(())
+    }
+
+    /// Applies new settings to everything that may change while running: limits for new connections, users and
+    /// rights, `$SYS` interval, delivery mode. Connected clients keep what was announced to them.
+    ///
+    /// # Errors
+    /// A setting that makes no sense; then nothing has changed.
+    pub fn reload(&self, config: Config) -> Result<(), ConfigError> {
+        config.check()?;
+        if let Some(users) = &self.users {
+            let next = Arc::new(users.load().successor(&config)?);
+            users.store(Arc::clone(&next));
+            self.core.access.store(Arc::new(Access {
+                authenticator: next.clone(),
+                authorizer: next,
+            }));
+        }
+        self.core.config.store(Arc::new(config));
+        self.core.derive();
+        self.core.access_generation.fetch_add(1, Ordering::AcqRel);
+        self.core.refresh_judged();
+        Ok(())
+    }
+
+    /// The settings as they are.
+    pub fn config(&self) -> Arc<Config> {
+        self.core.config.load_full()
+    }
+
+    /// Connections, those in the handshake included.
+    pub fn connections(&self) -> usize {
+        self.core.connections.load(Ordering::Relaxed)
+    }
+
+    /// Clients connected.
+    pub fn clients_connected(&self) -> usize {
+        usize::try_from(self.core.counters.clients_connected_now()).unwrap_or(usize::MAX)
+    }
+
+    /// Ends the connection of `client_id` with `reason`; returns whether there was one.
+    pub fn disconnect(&self, client_id: &str, reason: ReasonCode) -> bool {
+        match self.core.directory.find(client_id) {
+            Some(session) if session.is_connected() => {
+                session.kick(reason, "ended by the administrator");
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// The counters as they are.
+    pub fn counters(&self) -> crate::counters::Snapshot {
+        self.core.snapshot()
+    }
+
+    /// Whether the store has failed, so that nothing can be acknowledged any more and the process should end.
+    pub fn store_failed(&self) -> bool {
+        self.core.store_failed()
+    }
+
+    /// Stops accepting, says goodbye to every client (0x8B, version 5), publishes wills, and waits at most `grace`
+    /// until all connections have ended.
+    pub async fn shutdown(&self, grace: Duration) {
+        self.core.stopping.store(true, Ordering::Release);
+        self.listeners.close_all();
+        let everybody = async {
+            loop {
+                let emptied = self.core.emptied.notified();
+                tokio::pin!(emptied);
+                emptied.as_mut().enable();
+                for session in self.core.directory.sessions() {
+                    session.kick(
+                        ReasonCode::ServerShuttingDown,
+                        "the broker is shutting down",
+                    );
+                }
+                if self.core.connections.load(Ordering::Acquire) == 0 {
+                    return;
+                }
+                // Newcomers in the handshake are asked again until they are gone.
+                let _ = tokio::time::timeout(Duration::from_millis(50), emptied).await;
+            }
+        };
+        let _ = tokio::time::timeout(grace, everybody).await;
+        self.core.stop.notify_waiters();
+        self.core.committer.flush();
+    }
+}

@@ -1,0 +1,752 @@
+//! The loop of a connected client: output first, then input, until neither can go on.
+
+use std::{
+    collections::VecDeque,
+    future::Future,
+    io::IoSlice,
+    pin::Pin,
+    sync::{Arc, atomic::Ordering},
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use martlet_codec::{Frame, Packet, PacketBuf, ReasonCode, Split, Version, split};
+use martlet_session::{Chunk, InboundAliases, Outbound, ReceiveQuota};
+use martlet_storage::Timestamp;
+use martlet_transport::ByteStream;
+use tokio::io::ReadBuf;
+
+use super::{End, Violation, acks::Acks, publish::TopicMemo, replay::Replay};
+use crate::{
+    config::Config,
+    core::Core,
+    counters::{Event, Limit},
+    hooks::Identity,
+    router::RouteMemo,
+    session::Session,
+    work::{READ_BYTES, Work, with_work},
+};
+
+/// Output and input alternate this often before other tasks get their turn.
+const ROUNDS: usize = 8;
+
+/// Segments handed to one vectored write; Linux takes up to 1,024, and 64 cover a 256 KiB chunk of 4 KiB bodies.
+const SLICES: usize = 64;
+
+/// Own acknowledgements waiting for the socket above which reading stops (rule 8).
+const LOCAL_BYTES_MAX: usize = 64 << 10;
+
+/// How long a publisher waits for one slow subscriber, as NATS does (`stalledWait`).
+const PRESSURE_WAIT: Duration = Duration::from_millis(5);
+
+/// Publications between two such waits, so that a slow subscriber bounds nobody's rate below about 12,000 a second.
+const PRESSURE_EVERY: u32 = 64;
+
+/// A connected client.
+pub(crate) struct Connection<S> {
+    pub(super) core: Arc<Core>,
+    pub(super) stream: S,
+    pub(super) session: Arc<Session>,
+    pub(super) identity: Arc<Identity>,
+    /// The settings when the client connected: what was announced to it stays true for it.
+    pub(super) config: Arc<Config>,
+    pub(super) epoch: u64,
+    pub(super) version: Version,
+    pub(super) bridge: bool,
+    /// Whether reason strings may be sent [MQTT-3.1.2-29].
+    pub(super) problem_information: bool,
+    /// The client's Maximum Packet Size.
+    pub(super) packet_bytes_max: u32,
+    /// The session expiry given at CONNECT; 0 there may not become anything else at DISCONNECT.
+    pub(super) connect_expiry_secs: u32,
+    /// Own packets not yet in the outbox.
+    pub(super) local: Vec<u8>,
+    pub(super) acks: Acks,
+    chunk: Chunk,
+    /// Bytes written and not yet confirmed to the outbox.
+    confirm: usize,
+    needs_flush: bool,
+    /// Unread bytes: an incomplete packet, or what was left when the batch had to stop.
+    partial: Vec<u8>,
+    /// How many bytes `partial` needs before another look is worth it.
+    partial_need: usize,
+    pub(super) aliases: InboundAliases,
+    pub(super) quota: ReceiveQuota,
+    pub(super) memo: RouteMemo<Arc<Session>>,
+    pub(super) topic_memo: TopicMemo,
+    pub(super) replays: VecDeque<Replay>,
+    parked: Option<Parked>,
+    pause: Option<Pause>,
+    since_pause: u32,
+    connected_at: Timestamp,
+    /// Counts down what a panic must still clean up.
+    finished: bool,
+}
+
+/// A packet whose decision comes later.
+pub(super) enum Parked {
+    Publish(PacketBuf, Pin<Box<dyn Future<Output = bool> + Send>>),
+    Subscribe(
+        PacketBuf,
+        Pin<Box<dyn Future<Output = Vec<super::subscribe::Grant>> + Send>>,
+    ),
+}
+
+/// A wait for a slow subscriber.
+struct Pause {
+    subscriber: Arc<Session>,
+    timeout: Pin<Box<tokio::time::Sleep>>,
+}
+
+/// What a packet handler wants.
+pub(super) enum Flow {
+    Continue,
+    /// Process nothing more until the parked decision is there.
+    Park(Parked),
+}
+
+/// What a connection starts with.
+pub(super) struct Start<S> {
+    pub(super) core: Arc<Core>,
+    pub(super) stream: S,
+    pub(super) session: Arc<Session>,
+    pub(super) identity: Arc<Identity>,
+    pub(super) config: Arc<Config>,
+    pub(super) epoch: u64,
+    pub(super) version: Version,
+    pub(super) bridge: bool,
+    pub(super) problem_information: bool,
+    pub(super) packet_bytes_max: u32,
+    pub(super) connect_expiry_secs: u32,
+    /// Bytes that came after CONNECT.
+    pub(super) unread: Vec<u8>,
+}
+
+impl<S: ByteStream> Connection<S> {
+    pub(super) fn new(start: Start<S>) -> Self {
+        let mqtt = &start.config.mqtt;
+        Self {
+            connected_at: start.core.clock.now(),
+            aliases: InboundAliases::new(if start.version.is_v5() {
+                mqtt.topic_alias_maximum
+            } else {
+                0
+            }),
+            quota: ReceiveQuota::new(mqtt.receive_maximum),
+            core: start.core,
+            stream: start.stream,
+            session: start.session,
+            identity: start.identity,
+            epoch: start.epoch,
+            version: start.version,
+            bridge: start.bridge,
+            problem_information: start.problem_information,
+            packet_bytes_max: start.packet_bytes_max,
+            connect_expiry_secs: start.connect_expiry_secs,
+            config: start.config,
+            local: Vec::new(),
+            acks: Acks::default(),
+            chunk: Chunk::default(),
+            confirm: 0,
+            needs_flush: false,
+            partial: start.unread,
+            partial_need: 1,
+            memo: RouteMemo::default(),
+            topic_memo: TopicMemo::default(),
+            replays: VecDeque::new(),
+            parked: None,
+            pause: None,
+            since_pause: 0,
+            finished: false,
+        }
+    }
+
+    /// Runs until the connection ends, then lets go of the session and closes.
+    pub(crate) async fn run(mut self) {
+        let end = std::future::poll_fn(|cx| self.poll_turn(cx)).await;
+        self.finish(end).await;
+    }
+
+    fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+        for _ in 0..ROUNDS {
+            if let Err(end) = self.poll_output(cx) {
+                return Poll::Ready(end);
+            }
+            match self.poll_input(cx) {
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(end)) => {
+                    // What was acknowledged before the end still leaves, if the socket takes it at once.
+                    let _ = self.poll_output(cx);
+                    return Poll::Ready(end);
+                }
+                // New output may have been appended while input was looked at; the outbox wakes us then.
+                Poll::Pending if self.local.is_empty() => return Poll::Pending,
+                Poll::Pending => {}
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    // ---------------------------------------------------------------- output
+
+    /// Writes until there is nothing more, or the socket takes no more; then something will wake us.
+    fn poll_output(&mut self, cx: &mut Context<'_>) -> Result<(), End> {
+        self.release_acks();
+        loop {
+            if self.chunk.is_empty() {
+                self.replay();
+                if !self.fetch(cx)? {
+                    if self.needs_flush {
+                        match Pin::new(&mut self.stream).poll_flush(cx) {
+                            Poll::Ready(Ok(())) => self.needs_flush = false,
+                            Poll::Ready(Err(error)) => return Err(stream_end(&error)),
+                            Poll::Pending => {}
+                        }
+                    }
+                    return Ok(());
+                }
+            }
+            let written = {
+                let mut slices = [IoSlice::new(&[]); SLICES];
+                let filled = self.chunk.slices(&mut slices);
+                Pin::new(&mut self.stream).poll_write_vectored(cx, &slices[..filled])
+            };
+            match written {
+                Poll::Ready(Ok(0)) => return Err(End::PeerClosed),
+                Poll::Ready(Ok(bytes)) => {
+                    self.chunk.advance(bytes);
+                    self.confirm += bytes;
+                    self.needs_flush = true;
+                }
+                Poll::Ready(Err(error)) => return Err(stream_end(&error)),
+                Poll::Pending => {
+                    return self.note_stall(cx);
+                }
+            }
+        }
+    }
+
+    /// Takes the next piece of output; when there is none, goes to sleep on the outbox and returns false.
+    fn fetch(&mut self, cx: &mut Context<'_>) -> Result<bool, End> {
+        let now = self.core.clock.now();
+        let pressure = self.core.pressure_bytes();
+        let Self {
+            session,
+            core,
+            local,
+            chunk,
+            confirm,
+            epoch,
+            ..
+        } = self;
+        let mut effects = martlet_session::Effects::default();
+        let taken = session.with_outbox(|outbox| {
+            check_owner(outbox, *epoch)?;
+            if *confirm > 0 {
+                outbox.out.written(*confirm);
+                outbox.written_total += *confirm as u64;
+                outbox.stalled_since = None;
+                *confirm = 0;
+            }
+            if core.durable {
+                outbox.half.release(
+                    now,
+                    core.committer.watermark(),
+                    &mut outbox.out,
+                    &mut effects,
+                );
+            }
+            if !local.is_empty() {
+                outbox.out.put(local);
+                local.clear();
+            }
+            if outbox.half.has_queued() {
+                outbox.half.pump(now, &mut outbox.out, &mut effects);
+                core.settle(outbox, &mut effects);
+            }
+            if !outbox.waiting.is_empty() && !outbox.is_under_pressure(pressure / 2) {
+                for waiting in outbox.waiting.drain(..) {
+                    waiting.wake();
+                }
+            }
+            if outbox
+                .owner
+                .as_ref()
+                .is_none_or(|owner| !owner.will_wake(cx.waker()))
+            {
+                outbox.owner = Some(cx.waker().clone());
+            }
+            if outbox.out.is_empty() {
+                outbox.idle = true;
+                return Ok((false, outbox.half.counts().queued));
+            }
+            outbox.idle = false;
+            let spare = std::mem::take(chunk).into_spare();
+            *chunk = outbox.out.take(spare);
+            Ok((true, outbox.half.counts().queued))
+        });
+        core.count(&mut effects);
+        let (more, queued) = taken.unwrap_or_else(|| Err(suspect()))?;
+        if queued == 0 {
+            session.set_availability(crate::router::Availability::Online);
+        }
+        if !more {
+            // An idle connection keeps no buffers.
+            drop(std::mem::take(chunk));
+            local.shrink_to(0);
+        }
+        Ok(more)
+    }
+
+    /// The socket takes nothing: remember since when, and listen for a kick.
+    fn note_stall(&mut self, cx: &mut Context<'_>) -> Result<(), End> {
+        let now = self.core.clock.now();
+        let Self {
+            session,
+            confirm,
+            epoch,
+            ..
+        } = self;
+        session
+            .with_outbox(|outbox| {
+                check_owner(outbox, *epoch)?;
+                if *confirm > 0 {
+                    outbox.out.written(*confirm);
+                    outbox.written_total += *confirm as u64;
+                    outbox.stalled_since = None;
+                    *confirm = 0;
+                }
+                outbox.stalled_since.get_or_insert(now);
+                outbox.idle = false;
+                if outbox
+                    .owner
+                    .as_ref()
+                    .is_none_or(|owner| !owner.will_wake(cx.waker()))
+                {
+                    outbox.owner = Some(cx.waker().clone());
+                }
+                Ok(())
+            })
+            .unwrap_or_else(|| Err(suspect()))
+    }
+
+    // ---------------------------------------------------------------- input
+
+    fn poll_input(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), End>> {
+        if self.parked.is_some() {
+            ready!(self.poll_parked(cx))?;
+        }
+        if self.pause.is_some() {
+            ready!(self.poll_pause(cx));
+        }
+        if self.local.len() > LOCAL_BYTES_MAX || self.acks.is_full() {
+            return Poll::Pending;
+        }
+        with_work(|work| {
+            let result = self.poll_batch(cx, work);
+            work.sink.counts.flush(&self.core.counters);
+            result
+        })
+    }
+
+    /// Reads once and processes what came.
+    fn poll_batch(&mut self, cx: &mut Context<'_>, work: &mut Work) -> Poll<Result<(), End>> {
+        let have = self.partial.len();
+        if have >= self.partial_need && have > 0 {
+            // Left over from a batch that had to stop: complete packets may be waiting.
+            let bytes = std::mem::take(&mut self.partial);
+            let consumed = self.process(&bytes, work)?;
+            self.keep(bytes, consumed);
+            return Poll::Ready(Ok(()));
+        }
+        if self.partial_need > READ_BYTES {
+            return self.poll_large(cx, work);
+        }
+        let mut scratch = std::mem::take(&mut work.read);
+        scratch[..have].copy_from_slice(&self.partial);
+        let mut buffer = ReadBuf::new(&mut scratch);
+        buffer.set_filled(have);
+        let polled = Pin::new(&mut self.stream).poll_read(cx, &mut buffer);
+        let filled = buffer.filled().len();
+        let result = match polled {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(Err(error)) => Poll::Ready(Err(stream_end(&error))),
+            Poll::Ready(Ok(())) if filled == have => Poll::Ready(Err(End::PeerClosed)),
+            Poll::Ready(Ok(())) => {
+                work.sink.counts.bytes_received(filled - have);
+                self.partial.clear();
+                let outcome = self.process(&scratch[..filled], work);
+                Poll::Ready(outcome.map(|consumed| {
+                    if consumed < filled {
+                        self.partial.reserve_exact(filled - consumed);
+                        self.partial.extend_from_slice(&scratch[consumed..filled]);
+                    } else if self.partial.capacity() > 0 {
+                        self.partial = Vec::new();
+                    }
+                }))
+            }
+        };
+        work.read = scratch;
+        result
+    }
+
+    /// Reads into a buffer of its own, which doubles as bytes arrive: what a packet announces is not yet memory (rule 16).
+    fn poll_large(&mut self, cx: &mut Context<'_>, work: &mut Work) -> Poll<Result<(), End>> {
+        let have = self.partial.len();
+        if self.partial.capacity() == have {
+            let target = self
+                .partial_need
+                .min(have.saturating_mul(2).max(READ_BYTES));
+            self.partial.reserve_exact(target - have);
+        }
+        let room = self.partial.capacity().min(self.partial_need) - have;
+        self.partial.resize(have + room, 0);
+        let mut buffer = ReadBuf::new(&mut self.partial[have..]);
+        let polled = Pin::new(&mut self.stream).poll_read(cx, &mut buffer);
+        let read = buffer.filled().len();
+        self.partial.truncate(have + read);
+        match ready!(polled) {
+            Err(error) => return Poll::Ready(Err(stream_end(&error))),
+            Ok(()) if read == 0 => return Poll::Ready(Err(End::PeerClosed)),
+            Ok(()) => {}
+        }
+        work.sink.counts.bytes_received(read);
+        self.session.saw_client(self.core.clock.now());
+        if self.partial.len() >= self.partial_need {
+            let bytes = std::mem::take(&mut self.partial);
+            let consumed = self.process(&bytes, work)?;
+            self.keep(bytes, consumed);
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn keep(&mut self, mut bytes: Vec<u8>, consumed: usize) {
+        if consumed == 0 {
+            self.partial = bytes;
+        } else if consumed < bytes.len() {
+            bytes.drain(..consumed);
+            bytes.shrink_to(READ_BYTES);
+            self.partial = bytes;
+        }
+    }
+
+    /// Processes the packets in `input`, as far as they are complete and nothing has to wait. Returns the bytes used.
+    fn process(&mut self, input: &[u8], work: &mut Work) -> Result<usize, End> {
+        let now = self.core.clock.now();
+        self.session.saw_client(now);
+        let packet_max = u32::try_from(self.config.mqtt.maximum_packet_size).unwrap_or(u32::MAX);
+        let mut used = 0;
+        self.partial_need = 1;
+        while used < input.len() {
+            let frame =
+                match split(&input[used..], packet_max).map_err(|error| self.too_large(error))? {
+                    Split::Frame(frame) => frame,
+                    Split::Partial { need } => {
+                        self.partial_need = need;
+                        break;
+                    }
+                };
+            used += frame.len;
+            match self.packet(frame, work, now)? {
+                Flow::Continue => {}
+                Flow::Park(parked) => {
+                    self.park(parked);
+                    break;
+                }
+            }
+            if let Some(subscriber) = work.sink.pressure.take() {
+                self.since_pause += 1;
+                if self.since_pause >= PRESSURE_EVERY && self.pause_for(subscriber) {
+                    self.since_pause = 0;
+                    break;
+                }
+            }
+            if self.acks.is_full() {
+                break;
+            }
+        }
+        Ok(used)
+    }
+
+    fn too_large(&self, error: martlet_codec::DecodeError) -> End {
+        let mut violation = Violation::from(error);
+        if violation.reason == ReasonCode::PacketTooLarge {
+            self.core.counters.limit(Limit::MaximumPacketSize);
+            violation.text = format!(
+                "packet larger than mqtt.maximum_packet_size ({} bytes)",
+                self.config.mqtt.maximum_packet_size
+            );
+        }
+        violation.into()
+    }
+
+    /// One packet of a connected client.
+    #[inline]
+    fn packet(&mut self, frame: Frame<'_>, work: &mut Work, now: Timestamp) -> Result<Flow, End> {
+        work.sink.counts.packet_received(frame.first >> 4);
+        if frame.first >> 4 == 3 {
+            return self.on_publish(frame, work, now);
+        }
+        match Packet::decode(frame, self.version)? {
+            Packet::Ack(ack) => self.on_ack(&ack, now)?,
+            Packet::PingReq => self.local.extend_from_slice(&[0xD0, 0]),
+            Packet::Subscribe(subscribe) => return self.on_subscribe(&subscribe, frame),
+            Packet::Unsubscribe(unsubscribe) => self.on_unsubscribe(&unsubscribe)?,
+            Packet::Disconnect(disconnect) => return Err(self.on_disconnect(&disconnect)),
+            Packet::Connect(_) => {
+                return Err(Violation::new(
+                    ReasonCode::ProtocolError,
+                    "a second CONNECT [MQTT-3.1.0-2]",
+                )
+                .into());
+            }
+            Packet::Auth(_) => {
+                return Err(Violation::new(
+                    ReasonCode::ProtocolError,
+                    "AUTH without an authentication method",
+                )
+                .into());
+            }
+            Packet::Publish(_)
+            | Packet::ConnAck(_)
+            | Packet::SubAck(_)
+            | Packet::UnsubAck(_)
+            | Packet::PingResp => {
+                return Err(Violation::new(
+                    ReasonCode::ProtocolError,
+                    "a packet that only servers send",
+                )
+                .into());
+            }
+        }
+        Ok(Flow::Continue)
+    }
+
+    fn on_disconnect(&self, disconnect: &martlet_codec::Disconnect<'_>) -> End {
+        let expiry = disconnect.props.session_expiry_secs();
+        if expiry.is_some_and(|secs| secs > 0) && self.connect_expiry_secs == 0 {
+            let text = "DISCONNECT extends a session that CONNECT gave no expiry";
+            return Violation::new(ReasonCode::ProtocolError, text).into();
+        }
+        let granted = expiry.map(|secs| secs.min(self.config.mqtt.session_expiry_max_secs));
+        // Every reason but Normal disconnection leaves the will in place [MQTT-3.14.4-3].
+        End::Disconnected {
+            with_will: disconnect.reason != ReasonCode::Success,
+            session_expiry_secs: granted,
+        }
+    }
+
+    // ---------------------------------------------------------------- waits
+
+    fn park(&mut self, parked: Parked) {
+        self.parked = Some(parked);
+        self.set_reading(false);
+    }
+
+    fn set_reading(&self, reading: bool) {
+        self.session.saw_client(self.core.clock.now());
+        self.session.with_outbox(|outbox| outbox.reading = reading);
+    }
+
+    fn poll_parked(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), End>> {
+        let now = self.core.clock.now();
+        match self.parked.take() {
+            Some(Parked::Publish(packet, mut decision)) => match decision.as_mut().poll(cx) {
+                Poll::Pending => {
+                    self.parked = Some(Parked::Publish(packet, decision));
+                    return Poll::Pending;
+                }
+                Poll::Ready(allowed) => {
+                    if let Packet::Publish(publish) = packet.packet() {
+                        with_work(|work| {
+                            let result = self.decided_publish(&publish, allowed, work, now);
+                            work.sink.counts.flush(&self.core.counters);
+                            result
+                        })?;
+                    }
+                }
+            },
+            Some(Parked::Subscribe(packet, mut decision)) => match decision.as_mut().poll(cx) {
+                Poll::Pending => {
+                    self.parked = Some(Parked::Subscribe(packet, decision));
+                    return Poll::Pending;
+                }
+                Poll::Ready(grants) => {
+                    if let Packet::Subscribe(subscribe) = packet.packet() {
+                        self.granted_subscribe(&subscribe, &grants)?;
+                    }
+                }
+            },
+            None => {}
+        }
+        self.set_reading(true);
+        Poll::Ready(Ok(()))
+    }
+
+    /// Waits for `subscriber`, if its socket has made progress since somebody last waited for it (rule 7).
+    fn pause_for(&mut self, subscriber: Arc<Session>) -> bool {
+        let waits = subscriber.with_outbox(|outbox| {
+            let progressed = outbox.connected && outbox.written_total != outbox.waited_at;
+            outbox.waited_at = outbox.written_total;
+            progressed
+        });
+        if waits == Some(true) {
+            let timeout = Box::pin(tokio::time::sleep(PRESSURE_WAIT));
+            self.pause = Some(Pause {
+                subscriber,
+                timeout,
+            });
+            self.set_reading(false);
+            true
+        } else {
+            false
+        }
+    }
+
+    fn poll_pause(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(pause) = &mut self.pause else {
+            return Poll::Ready(());
+        };
+        let pressure = self.core.pressure_bytes() / 2;
+        let over = pause
+            .subscriber
+            .with_outbox(|outbox| {
+                let over = !outbox.is_under_pressure(pressure);
+                if !over
+                    && !outbox
+                        .waiting
+                        .iter()
+                        .any(|waiting| waiting.will_wake(cx.waker()))
+                {
+                    outbox.waiting.push(cx.waker().clone());
+                }
+                over
+            })
+            .unwrap_or(true);
+        if over || pause.timeout.as_mut().poll(cx).is_ready() {
+            self.pause = None;
+            self.set_reading(true);
+            return Poll::Ready(());
+        }
+        Poll::Pending
+    }
+
+    pub(super) fn connected_for_secs(&self) -> u64 {
+        self.core.clock.now().millis_since(self.connected_at) / 1000
+    }
+
+    /// The output that was taken and not yet written, for the last words.
+    pub(super) fn take_chunk(&mut self) -> Chunk {
+        std::mem::take(&mut self.chunk)
+    }
+
+    pub(super) fn mark_finished(&mut self) {
+        self.finished = true;
+    }
+}
+
+/// A task that panics leaves its session to nobody: it is ended, so that no half-done state is ever resumed.
+impl<S> Drop for Connection<S> {
+    fn drop(&mut self) {
+        if !self.finished {
+            let core = Arc::clone(&self.core);
+            let session = Arc::clone(&self.session);
+            core.counters.event(Event::Panic);
+            core.abandon(&session, self.epoch);
+        }
+    }
+}
+
+/// Whether this connection still owns the session, and nobody wants it to end.
+fn check_owner(outbox: &crate::session::Outbox, epoch: u64) -> Result<(), End> {
+    if outbox.epoch != epoch {
+        return Err(End::Lost);
+    }
+    match &outbox.kick {
+        Some(kick) => Err(End::Kicked(kick.clone())),
+        None => Ok(()),
+    }
+}
+
+/// A panic under this session's lock: its content cannot be trusted (rule 15).
+fn suspect() -> End {
+    Violation::new(ReasonCode::UnspecifiedError, "internal error").into()
+}
+
+pub(super) fn stream_end(error: &std::io::Error) -> End {
+    if martlet_transport::is_peer_gone(error) {
+        return End::PeerClosed;
+    }
+    End::Stream(error.kind(), error.to_string())
+}
+
+/// How often a connection is visited at least: buffers shrink, expired messages go, slow consumers are found.
+pub(crate) const VISIT_MILLIS: u64 = 30_000;
+
+impl Core {
+    /// Looks at a connection from the timers' task.
+    pub(crate) fn visit(&self, session: &Arc<Session>, epoch: u64) {
+        let now = self.clock.now();
+        let slow_millis =
+            u64::try_from(self.config.load().limits.slow_consumer_timeout.as_millis())
+                .unwrap_or(u64::MAX);
+        let last_seen = session.last_seen();
+        let mut effects = martlet_session::Effects::default();
+        let mut kick = None;
+        let next = session.with_outbox(|outbox| {
+            if outbox.epoch != epoch || !outbox.connected {
+                return None;
+            }
+            outbox.half.expire(now, &mut effects);
+            self.settle(outbox, &mut effects);
+            if outbox.half.counts() == martlet_session::OutboundCounts::default() {
+                Outbound::shrink(&mut outbox.half);
+            }
+            let mut next = VISIT_MILLIS;
+            let silent = now.millis_since(last_seen);
+            if outbox.silence_max_millis > 0 && outbox.reading {
+                if silent >= outbox.silence_max_millis {
+                    kick = Some((
+                        ReasonCode::KeepAliveTimeout,
+                        "nothing was heard for one and a half keep alive periods",
+                    ));
+                } else {
+                    next = next.min(outbox.silence_max_millis - silent);
+                }
+            }
+            if let Some(since) = outbox.stalled_since {
+                let stalled = now.millis_since(since);
+                if stalled >= slow_millis {
+                    kick = Some((
+                        ReasonCode::QuotaExceeded,
+                        "slow consumer: limits.slow_consumer_timeout",
+                    ));
+                } else {
+                    next = next.min(slow_millis - stalled);
+                }
+            }
+            Some(next)
+        });
+        self.count(&mut effects);
+        if let Some((reason, text)) = kick {
+            session.kick(reason, text);
+        } else if let Some(Some(next)) = next {
+            // A millisecond later than the deadline, so that a visit never comes just before it.
+            self.timers
+                .visit_at(now.plus_millis(next + 1), session, epoch);
+        }
+    }
+
+    /// Lets go of a session whose connection's task panicked, and ends it.
+    pub(crate) fn abandon(&self, session: &Arc<Session>, epoch: u64) {
+        tracing::error!(event = "connection_panicked", client = %session.client_id, "internal error; the session is ended");
+        session.state.lock().expiry_secs = 0;
+        self.detach(session, epoch, true, Some(0));
+    }
+
+    /// Whether the store has failed and nothing may be acknowledged.
+    pub(crate) fn store_failed(&self) -> bool {
+        self.commits.failed.load(Ordering::Acquire)
+    }
+}

@@ -1,0 +1,594 @@
+//! From the first byte to CONNACK: nothing of a session is touched before authentication has succeeded, and one
+//! deadline covers it all, whatever bytes arrive.
+
+use std::sync::Arc;
+
+use martlet_codec::{
+    ConnAck, Connect, ErrorKind, Frame, Packet, Property, PropsBuf, QoS, ReasonCode, Split,
+    Version, Will as ConnectWill, split,
+};
+use martlet_session::Link;
+use martlet_transport::{ByteStream, close_gracefully};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use super::{
+    Violation,
+    driver::{Connection, Start, VISIT_MILLIS},
+};
+use crate::{
+    config::Config,
+    core::Core,
+    counters::{Event, Limit},
+    hooks::{ConnectRequest, Decision, Identity, Origin},
+    lifecycle::{Attach, Attached},
+    session::Will,
+};
+
+/// Read at once while CONNECT is incomplete.
+const READ_BYTES: usize = 2_048;
+
+/// Why there will be no connected client.
+enum Refused {
+    /// Close without a word: not MQTT, or a protocol that has no word for it.
+    Silently(String),
+    /// CONNACK in the form of `version`, then close.
+    Told(Version, Violation),
+}
+
+/// Runs the handshake; `None` when the connection was refused or lost.
+pub(super) async fn run<S: ByteStream>(
+    core: Arc<Core>,
+    mut stream: S,
+    origin: Origin,
+    started: tokio::time::Instant,
+) -> Option<Connection<S>> {
+    let config = core.config.load_full();
+    let deadline = started + config.limits.connect_timeout;
+    let mut bytes = Vec::new();
+    let handshake = async {
+        let len = read_connect(&core, &mut stream, &mut bytes, &config).await?;
+        let Split::Frame(frame) =
+            split(&bytes, u32::MAX).map_err(|error| Refused::Silently(error.to_string()))?
+        else {
+            return Err(Refused::Silently("incomplete CONNECT".into()));
+        };
+        let connect = decode(frame)?;
+        let accepted = accept(&core, &config, &connect, &origin)
+            .await
+            .map_err(|violation| Refused::Told(connect.version, violation))?;
+        Ok((
+            len,
+            accepted,
+            connect.version,
+            connect.bridge,
+            connect.clean_start,
+            connect.keep_alive_secs,
+        ))
+    };
+    let refused = match tokio::time::timeout_at(deadline, handshake).await {
+        Ok(Ok((len, accepted, version, bridge, ..))) => {
+            return enter(
+                core,
+                stream,
+                config,
+                accepted,
+                version,
+                bridge,
+                bytes.split_off(len),
+            );
+        }
+        Ok(Err(refused)) => refused,
+        Err(_) => {
+            core.counters.limit(Limit::ConnectTimeout);
+            Refused::Silently("no complete CONNECT within limits.connect_timeout".into())
+        }
+    };
+    refuse(&core, stream, &origin, refused, &bytes).await;
+    None
+}
+
+/// Reads until CONNECT is complete; returns its length.
+async fn read_connect<S: ByteStream>(
+    core: &Core,
+    stream: &mut S,
+    bytes: &mut Vec<u8>,
+    config: &Config,
+) -> Result<usize, Refused> {
+    let max = u32::try_from(config.limits.connect_packet_size_max).unwrap_or(u32::MAX);
+    loop {
+        bytes.reserve(READ_BYTES);
+        let mut limited = (&mut *stream).take(READ_BYTES as u64);
+        match limited.read_buf(bytes).await {
+            Ok(0) => return Err(Refused::Silently("closed before CONNECT".into())),
+            Ok(_) => {}
+            Err(error) => return Err(Refused::Silently(error.to_string())),
+        }
+        if bytes.first().is_some_and(|first| first >> 4 != 1) {
+            return Err(Refused::Silently(
+                "the first packet is not CONNECT [MQTT-3.1.0-1]".into(),
+            ));
+        }
+        match split(bytes, max) {
+            Ok(Split::Frame(frame)) => return Ok(frame.len),
+            Ok(Split::Partial { .. }) => {}
+            Err(error) if error.reason_code() == ReasonCode::PacketTooLarge => {
+                core.counters.limit(Limit::ConnectPacketSizeMax);
+                return Err(Refused::Silently(format!(
+                    "CONNECT larger than limits.connect_packet_size_max ({max} bytes)"
+                )));
+            }
+            Err(error) => return Err(Refused::Silently(error.to_string())),
+        }
+    }
+}
+
+fn decode(frame: Frame<'_>) -> Result<Connect<'_>, Refused> {
+    Connect::decode(frame).map_err(|error| match error.kind {
+        // Whoever speaks a later version reads the form of version 5; older ones read return code 1.
+        ErrorKind::UnsupportedProtocolVersion(level) => {
+            let version = if level & 0x7F > 5 {
+                Version::V5
+            } else {
+                Version::V311
+            };
+            Refused::Told(version, error.into())
+        }
+        ErrorKind::UnsupportedProtocolName => Refused::Silently(error.to_string()),
+        // A malformed CONNECT of version 3 is closed without CONNACK [MQTT-3.1.4-1 of 3.1.1].
+        _ if frame.body.get(..7) == Some(b"\x00\x04MQTT\x05") => {
+            Refused::Told(Version::V5, error.into())
+        }
+        _ => Refused::Silently(error.to_string()),
+    })
+}
+
+/// What an accepted CONNECT comes to.
+struct Accepted {
+    attached: Attached,
+    identity: Identity,
+    link: Link,
+    connack: PropsBuf,
+    problem_information: bool,
+    expiry_secs: u32,
+    keep_alive_secs: u16,
+    clean_start: bool,
+}
+
+async fn accept(
+    core: &Arc<Core>,
+    config: &Config,
+    connect: &Connect<'_>,
+    origin: &Origin,
+) -> Result<Accepted, Violation> {
+    let refused = |reason, text: &str| Err(Violation::new(reason, text));
+    if core.is_stopping() {
+        return refused(
+            ReasonCode::ServerShuttingDown,
+            "the broker is shutting down",
+        );
+    }
+    if core.store_failed() {
+        return refused(ReasonCode::ServerUnavailable, "the store has failed");
+    }
+    if (connect.version as u8) < config.mqtt.minimum_protocol_level {
+        core.counters.limit(Limit::MinimumProtocolLevel);
+        return refused(
+            ReasonCode::UnsupportedProtocolVersion,
+            "below mqtt.minimum_protocol_level",
+        );
+    }
+    if core.memory.is_above() {
+        core.counters.limit(Limit::MemoryHighWater);
+        return refused(
+            ReasonCode::QuotaExceeded,
+            "the broker uses more memory than limits.memory_high_water",
+        );
+    }
+    let client_id = client_id(core, config, connect)?;
+    if connect.props.authentication_method().is_some() {
+        return refused(
+            ReasonCode::BadAuthenticationMethod,
+            "no authentication method is configured",
+        );
+    }
+    check_user_properties(core, config, connect)?;
+    if let Some(will) = &connect.will {
+        check_will(core, config, will)?;
+    }
+    let request = ConnectRequest {
+        origin: origin.clone(),
+        client_id: Arc::clone(&client_id),
+        version: connect.version,
+        username: connect.username.map(Into::into),
+        password: connect.password.map(Into::into),
+    };
+    let access = core.access.load_full();
+    let decision = match access.authenticator.authenticate(request) {
+        Decision::Ready(decision) => decision,
+        Decision::Later(decision) => decision.await,
+    };
+    let rights = decision.map_err(|refusal| {
+        core.counters.event(Event::AuthFailure);
+        Violation::new(refusal.reason, refusal.text)
+    })?;
+    let identity = Identity {
+        client_id,
+        username: connect
+            .username
+            .filter(|name| !name.is_empty())
+            .map(Arc::from),
+        origin: origin.clone(),
+        rights,
+    };
+    if let Some(will) = &connect.will {
+        let allowed = match access
+            .authorizer
+            .publish(&identity, will.topic, will.qos, will.retain)
+        {
+            Decision::Ready(allowed) => allowed,
+            Decision::Later(allowed) => allowed.await,
+        };
+        if !allowed {
+            return refused(
+                ReasonCode::NotAuthorized,
+                "not authorized to publish the will",
+            );
+        }
+    }
+    attach(core, config, connect, identity).await
+}
+
+async fn attach(
+    core: &Arc<Core>,
+    config: &Config,
+    connect: &Connect<'_>,
+    identity: Identity,
+) -> Result<Accepted, Violation> {
+    let mqtt = &config.mqtt;
+    let props = &connect.props;
+    let max_keep_alive = mqtt.keep_alive_max_secs;
+    let keep_alive_secs = match connect.keep_alive_secs {
+        asked if max_keep_alive > 0 && (asked == 0 || asked > max_keep_alive) => max_keep_alive,
+        asked => asked,
+    };
+    let asked_expiry = match connect.version {
+        Version::V5 => props.session_expiry_secs().unwrap_or(0),
+        _ if connect.clean_start => 0,
+        _ => mqtt.session_expiry_v3_secs,
+    };
+    let expiry_secs = asked_expiry.min(mqtt.session_expiry_max_secs);
+    let link = Link {
+        version: connect.version,
+        receive_maximum: props.receive_maximum().unwrap_or(u16::MAX),
+        packet_bytes_max: props.maximum_packet_size().unwrap_or(u32::MAX),
+        topic_alias_maximum: props
+            .topic_alias_maximum()
+            .unwrap_or(0)
+            .min(mqtt.topic_alias_outgoing_maximum),
+    };
+    let mut connack = PropsBuf::new();
+    if connect.version.is_v5() {
+        announce(config, connect, &identity, &mut connack);
+        if expiry_secs != asked_expiry {
+            connack.push(Property::SessionExpiry(expiry_secs));
+        }
+        if keep_alive_secs != connect.keep_alive_secs {
+            connack.push(Property::ServerKeepAlive(keep_alive_secs));
+        }
+    }
+    let will = connect.will.as_ref().map(|will| stored_will(config, will));
+    let attached = core
+        .attach(Attach {
+            identity: identity.clone(),
+            clean_start: connect.clean_start,
+            expiry_secs,
+            link,
+            will,
+            silence_max_millis: u64::from(keep_alive_secs) * 1_500,
+        })
+        .await
+        .map_err(|reason| {
+            core.counters.limit(Limit::SessionsMax);
+            Violation::new(reason, "more sessions than limits.sessions_max")
+        })?;
+    core.committed(attached.lsn).await;
+    Ok(Accepted {
+        attached,
+        identity,
+        link,
+        connack,
+        problem_information: props.request_problem_information().unwrap_or(true),
+        expiry_secs,
+        keep_alive_secs,
+        clean_start: connect.clean_start,
+    })
+}
+
+fn client_id(core: &Core, config: &Config, connect: &Connect<'_>) -> Result<Arc<str>, Violation> {
+    let id = connect.client_id;
+    if id.len() > config.limits.client_id_bytes_max {
+        core.counters.limit(Limit::ClientIdBytesMax);
+        let text = format!(
+            "client id longer than limits.client_id_bytes_max ({} bytes)",
+            config.limits.client_id_bytes_max
+        );
+        return Err(Violation::new(ReasonCode::ClientIdentifierNotValid, text));
+    }
+    if !id.is_empty() {
+        return Ok(Arc::from(id));
+    }
+    if connect.version == Version::V31 {
+        return Err(Violation::new(
+            ReasonCode::ClientIdentifierNotValid,
+            "MQTT 3.1 needs a client id",
+        ));
+    }
+    if connect.version == Version::V311 && !connect.clean_start {
+        let text = "an empty client id needs Clean Session 1 [MQTT-3.1.3-8]";
+        return Err(Violation::new(ReasonCode::ClientIdentifierNotValid, text));
+    }
+    loop {
+        let assigned = format!("auto-{:016X}{:016X}", core.random_u64(), core.random_u64());
+        if core.directory.find(&assigned).is_none() {
+            return Ok(Arc::from(assigned));
+        }
+    }
+}
+
+fn check_user_properties(
+    core: &Core,
+    config: &Config,
+    connect: &Connect<'_>,
+) -> Result<(), Violation> {
+    let max = config.limits.user_properties_max;
+    let will = connect
+        .will
+        .as_ref()
+        .map_or(0, |will| will.props.user_properties().count());
+    if connect.props.user_properties().count().max(will) > max {
+        core.counters.limit(Limit::UserPropertiesMax);
+        let text = format!("more user properties than limits.user_properties_max ({max})");
+        return Err(Violation::new(ReasonCode::QuotaExceeded, text));
+    }
+    Ok(())
+}
+
+/// [MQTT-3.2.2-12] [MQTT-3.2.2-13]
+fn check_will(core: &Core, config: &Config, will: &ConnectWill<'_>) -> Result<(), Violation> {
+    if will.qos > config.mqtt.maximum_qos {
+        return Err(Violation::new(
+            ReasonCode::QosNotSupported,
+            "will QoS above mqtt.maximum_qos",
+        ));
+    }
+    if will.retain && !config.mqtt.retain_available {
+        return Err(Violation::new(
+            ReasonCode::RetainNotSupported,
+            "mqtt.retain_available is false",
+        ));
+    }
+    if let Some(violation) = crate::connection::publish::refuses_topic(core, config, will.topic) {
+        return Err(violation);
+    }
+    Ok(())
+}
+
+fn stored_will(config: &Config, will: &ConnectWill<'_>) -> Will {
+    let own = |property: &Property<'_>| {
+        matches!(
+            property,
+            Property::WillDelay(_) | Property::MessageExpiry(_)
+        )
+    };
+    let mut props = PropsBuf::new();
+    for property in will.props.iter().filter(|property| !own(property)) {
+        props.push(property);
+    }
+    Will {
+        topic: will.topic.into(),
+        props: props.as_props().as_bytes().into(),
+        payload: will.payload.into(),
+        qos: will.qos,
+        retain: will.retain,
+        expiry_secs: will.props.message_expiry_secs(),
+        delay_secs: will
+            .props
+            .will_delay_secs()
+            .unwrap_or(0)
+            .min(config.mqtt.will_delay_max_secs),
+    }
+}
+
+/// What CONNACK says about the broker, where it is not what the protocol assumes anyway.
+fn announce(config: &Config, connect: &Connect<'_>, identity: &Identity, connack: &mut PropsBuf) {
+    let mqtt = &config.mqtt;
+    if connect.client_id.is_empty() {
+        connack.push(Property::AssignedClientId(&identity.client_id));
+    }
+    if mqtt.receive_maximum != u16::MAX {
+        connack.push(Property::ReceiveMaximum(mqtt.receive_maximum));
+    }
+    if mqtt.maximum_qos != QoS::ExactlyOnce {
+        connack.push(Property::MaximumQos(mqtt.maximum_qos));
+    }
+    if let Ok(size) = u32::try_from(mqtt.maximum_packet_size) {
+        connack.push(Property::MaximumPacketSize(size));
+    }
+    if mqtt.topic_alias_maximum > 0 {
+        connack.push(Property::TopicAliasMaximum(mqtt.topic_alias_maximum));
+    }
+    if !mqtt.retain_available {
+        connack.push(Property::RetainAvailable(false));
+    }
+    if !mqtt.wildcard_subscription_available {
+        connack.push(Property::WildcardSubscriptionAvailable(false));
+    }
+    if !mqtt.subscription_identifier_available {
+        connack.push(Property::SubscriptionIdsAvailable(false));
+    }
+    if !mqtt.shared_subscription_available {
+        connack.push(Property::SharedSubscriptionAvailable(false));
+    }
+    let asked = connect
+        .props
+        .request_response_information()
+        .unwrap_or(false);
+    if (asked || config.compat.always_return_response_info) && !mqtt.response_information.is_empty()
+    {
+        let information = format!("{}{}", mqtt.response_information, identity.client_id);
+        connack.push(Property::ResponseInformation(&information));
+    }
+}
+
+/// CONNACK 0x00, what was in flight, and the connected client.
+fn enter<S: ByteStream>(
+    core: Arc<Core>,
+    stream: S,
+    config: Arc<Config>,
+    accepted: Accepted,
+    version: Version,
+    bridge: bool,
+    unread: Vec<u8>,
+) -> Option<Connection<S>> {
+    let Accepted {
+        attached,
+        identity,
+        link,
+        connack,
+        problem_information,
+        expiry_secs,
+        keep_alive_secs,
+        clean_start,
+    } = accepted;
+    let present = attached.present;
+    let (session, epoch) = attached.into_parts()?;
+    let packet = Packet::ConnAck(ConnAck {
+        session_present: present,
+        reason: ReasonCode::Success,
+        props: connack.as_props(),
+    });
+    let mut bytes = Vec::new();
+    // CONNACK consists of what was checked above; it always encodes.
+    let _ = packet.encode(version, &mut bytes);
+    let origin = &identity.origin;
+    session.saw_client(core.clock.now());
+    tracing::info!(
+        event = "client_connected",
+        client = %identity.client_id,
+        user = identity.username.as_deref().unwrap_or_default(),
+        peer = %origin.peer,
+        listener = %origin.listener,
+        version = ?version,
+        clean = clean_start,
+        keep_alive = keep_alive_secs,
+        session_present = present,
+        "New client connected from {} as {} (p{}, c{}, k{}, u'{}').",
+        origin.peer,
+        identity.client_id,
+        version as u8,
+        u8::from(clean_start),
+        keep_alive_secs,
+        identity.username.as_deref().unwrap_or_default(),
+    );
+    core.counters.client_connected();
+    core.hooks.connected(&identity, present);
+    core.go_online(&session, epoch, link, &bytes);
+    let first_visit = u64::from(keep_alive_secs) * 1_500;
+    let first_visit = if first_visit == 0 {
+        VISIT_MILLIS
+    } else {
+        first_visit.min(VISIT_MILLIS)
+    };
+    core.timers.visit_at(
+        core.clock.now().plus_millis(first_visit + 1),
+        &session,
+        epoch,
+    );
+    Some(Connection::new(Start {
+        core,
+        stream,
+        session,
+        identity: Arc::new(identity),
+        config,
+        epoch,
+        version,
+        bridge,
+        problem_information,
+        packet_bytes_max: link.packet_bytes_max,
+        connect_expiry_secs: expiry_secs,
+        unread,
+    }))
+}
+
+/// Tells the client why, where its protocol version has a word for it, and closes so that it can be read.
+async fn refuse<S: ByteStream>(
+    core: &Core,
+    mut stream: S,
+    origin: &Origin,
+    refused: Refused,
+    bytes: &[u8],
+) {
+    let text = match &refused {
+        Refused::Silently(text) => text.as_str(),
+        Refused::Told(_, violation) => violation.text.as_str(),
+    };
+    let client = client_of(bytes);
+    tracing::warn!(
+        event = "connect_refused", client, peer = %origin.peer, listener = %origin.listener, reason = text,
+        "Client {client} from {} refused: {text}", origin.peer,
+    );
+    core.counters.connect_refused(match &refused {
+        Refused::Silently(_) => ReasonCode::MalformedPacket,
+        Refused::Told(_, violation) => violation.reason,
+    });
+    if let Refused::Told(version, violation) = &refused {
+        let words = PropsBuf::new().with(Property::ReasonString(&violation.text));
+        let max = max_packet_of(bytes);
+        let mut packet = ConnAck {
+            session_present: false,
+            reason: violation.reason,
+            props: words.as_props(),
+        };
+        if Packet::ConnAck(packet)
+            .encoded_len(*version)
+            .is_ok_and(|len| len > max)
+        {
+            packet.props = martlet_codec::Props::EMPTY;
+        }
+        let mut connack = Vec::new();
+        if Packet::ConnAck(packet)
+            .encode(*version, &mut connack)
+            .is_ok()
+        {
+            // The client may be gone already; then there is nobody to tell.
+            let _ = stream.write_all(&connack).await;
+            let _ = stream.flush().await;
+        }
+    }
+    close_gracefully(
+        stream,
+        core.config.load().limits.connect_timeout.min(LINGER),
+    )
+    .await;
+}
+
+/// How long a refused client is given to read why.
+const LINGER: std::time::Duration = std::time::Duration::from_secs(1);
+
+fn connect_of(bytes: &[u8]) -> Option<Connect<'_>> {
+    match split(bytes, u32::MAX) {
+        Ok(Split::Frame(frame)) => Connect::decode(frame).ok(),
+        _ => None,
+    }
+}
+
+/// The client id for the log, as far as it is known.
+fn client_of(bytes: &[u8]) -> &str {
+    connect_of(bytes).map_or("<unknown>", |connect| connect.client_id)
+}
+
+fn max_packet_of(bytes: &[u8]) -> usize {
+    connect_of(bytes)
+        .and_then(|connect| connect.props.maximum_packet_size())
+        .map_or(usize::MAX, |max| max as usize)
+}

@@ -1,0 +1,108 @@
+//! Retained messages for a new subscription, at the pace of the client.
+//!
+//! A replay walks the retained store in slices and goes on only while the client keeps up, so that one `#` over
+//! a million topics neither holds a lock nor overruns the queue of its own client.
+
+use martlet_codec::SubscribeOptions;
+use martlet_session::{Delivery, Publication};
+use martlet_topic::TopicFilter;
+use martlet_transport::ByteStream;
+
+use super::Connection;
+use crate::{
+    retained::Place,
+    work::{Work, with_work},
+};
+
+/// Retained messages looked at in one slice.
+const SLICE: usize = 64;
+
+/// Bytes encoded ahead by replays; architecture rule 13.
+const AHEAD_BYTES: usize = 256 << 10;
+
+/// The rest of the retained messages of one subscription.
+pub(super) struct Replay {
+    filter: Box<str>,
+    options: SubscribeOptions,
+    subscription_id: Option<u32>,
+    cursor: Option<Place>,
+}
+
+impl Replay {
+    pub(super) fn new(
+        filter: TopicFilter<'_>,
+        options: SubscribeOptions,
+        subscription_id: Option<u32>,
+    ) -> Self {
+        Self {
+            filter: filter.as_str().into(),
+            options,
+            subscription_id,
+            cursor: None,
+        }
+    }
+
+    pub(super) fn filter(&self) -> &str {
+        &self.filter
+    }
+}
+
+impl<S: ByteStream> Connection<S> {
+    /// Goes on with the replays, while the client has room. SUBACK leaves first.
+    pub(super) fn replay(&mut self) {
+        while !self.replays.is_empty() && self.acks.is_empty() && self.has_room() {
+            self.replay_slice();
+        }
+        if self.replays.is_empty() && self.replays.capacity() > 0 {
+            self.replays.shrink_to_fit();
+        }
+    }
+
+    fn has_room(&mut self) -> bool {
+        let Self { session, local, .. } = self;
+        session
+            .with_outbox(|outbox| {
+                if !local.is_empty() {
+                    outbox.out.put(local);
+                    local.clear();
+                }
+                outbox.half.counts().queued == 0 && outbox.out.pending_bytes() < AHEAD_BYTES
+            })
+            .unwrap_or(false)
+    }
+
+    fn replay_slice(&mut self) {
+        let Some(mut replay) = self.replays.pop_front() else {
+            return;
+        };
+        let Ok(filter) = TopicFilter::new(&replay.filter) else {
+            return;
+        };
+        let now = self.core.clock.now();
+        let core = &self.core;
+        let session = &self.session;
+        let id = replay.subscription_id;
+        let cursor = replay.cursor.take();
+        let next = with_work(|work| {
+            let Work { fan_out, sink, .. } = work;
+            let next = core.retained.walk(filter, cursor, SLICE, now, |message| {
+                let mut publication = Publication::from_message(message, fan_out);
+                // Sent because of a new subscription: RETAIN is always set [MQTT-3.3.1-8].
+                let delivery = Delivery {
+                    qos: replay.options.qos,
+                    retain: true,
+                    subscription_ids: id.as_slice(),
+                };
+                core.deliver(session, &mut publication, delivery, None, sink, now);
+            });
+            // A client must not slow itself down.
+            sink.pressure = None;
+            sink.counts.flush(&core.counters);
+            next
+        });
+        if next.is_some() {
+            replay.cursor = next;
+            self.replays.push_front(replay);
+        }
+    }
+}

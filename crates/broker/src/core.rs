@@ -1,0 +1,437 @@
+//! What every connection, timer and listener of one broker shares.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+};
+
+use arc_swap::ArcSwap;
+use martlet_codec::QoS;
+use martlet_session::{Effects, OutboundLimits, Overflow, Publication};
+use martlet_storage::{
+    Committer, Lsn, Message, MessageHead, MessageId, SessionId, StoreOp, Timestamp,
+};
+use parking_lot::Mutex;
+use rand::{Rng, SeedableRng, rngs::StdRng};
+use tokio::sync::Notify;
+
+use crate::{
+    clock::{Clock, Spawner},
+    config::{Config, DeliveryMode, QueueOverflow},
+    counters::{Counters, Event, Gauge, Limit, Loads, Local, Snapshot},
+    directory::Directory,
+    hooks::{Authenticator, Authorizer, ClusterPort, Hooks},
+    memory::Watch,
+    publish::DeferredQueue,
+    retained::Retained,
+    router::{RouteMemo, Router},
+    session::{Outbox, Session},
+    timers::Timers,
+    work::{Work, count_effects, with_work},
+};
+
+/// Who decides about access; replaced as a whole on reload.
+pub(crate) struct Access {
+    pub(crate) authenticator: Arc<dyn Authenticator>,
+    pub(crate) authorizer: Arc<dyn Authorizer>,
+}
+
+/// The shared state of a broker.
+pub(crate) struct Core {
+    pub(crate) config: ArcSwap<Config>,
+    pub(crate) access: ArcSwap<Access>,
+    /// Moves when rights may have changed, so that cached decisions are thrown away.
+    pub(crate) access_generation: AtomicU64,
+    pub(crate) hooks: Arc<dyn Hooks>,
+    pub(crate) cluster: Arc<dyn ClusterPort>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) spawner: Arc<dyn Spawner>,
+    pub(crate) committer: Arc<dyn Committer>,
+    /// Whether the committer keeps anything; without it no batch is built.
+    pub(crate) durable: bool,
+    pub(crate) commits: Commits,
+    pub(crate) deferred: Mutex<DeferredQueue>,
+    pub(crate) router: Router<Arc<Session>>,
+    pub(crate) retained: Retained,
+    pub(crate) directory: Directory,
+    pub(crate) timers: Timers,
+    pub(crate) counters: Counters,
+    pub(crate) memory: Watch,
+    pub(crate) loads: Mutex<Loads>,
+    /// Kept in atomics because every message asks.
+    delivery_each: AtomicBool,
+    pressure_bytes: AtomicUsize,
+    next_session: AtomicU64,
+    next_message: AtomicU64,
+    random: Mutex<StdRng>,
+    pub(crate) stopping: AtomicBool,
+    pub(crate) stop: Notify,
+    /// Connections, those in the handshake included.
+    pub(crate) connections: AtomicUsize,
+    /// A connection ended while the broker is stopping.
+    pub(crate) emptied: Notify,
+    pub(crate) version: String,
+    pub(crate) started: Timestamp,
+}
+
+/// Sessions with acknowledgements that wait for the watermark.
+#[derive(Default)]
+pub(crate) struct Commits {
+    waiting: Mutex<Vec<Arc<Session>>>,
+    /// For the broker's task.
+    pub(crate) moved: Notify,
+    /// For everybody who waits for one batch.
+    pub(crate) changed: Notify,
+    pub(crate) failed: AtomicBool,
+}
+
+impl Commits {
+    /// Wakes the owner of `session` when the watermark has moved.
+    pub(crate) fn wait(&self, session: &Arc<Session>) {
+        self.waiting.lock().push(Arc::clone(session));
+    }
+
+    /// Wakes every owner that waits.
+    pub(crate) fn wake(&self) {
+        self.changed.notify_waiters();
+        let waiting = std::mem::take(&mut *self.waiting.lock());
+        for session in waiting {
+            if let Some(Some(waker)) = session.with_outbox(|outbox| outbox.owner.clone()) {
+                waker.wake();
+            }
+        }
+    }
+}
+
+/// Hears from the committer's thread and passes it on to the broker's task.
+pub(crate) struct CommitEar(pub(crate) std::sync::Weak<Core>);
+
+impl martlet_storage::CommitListener for CommitEar {
+    fn committed(&self, _watermark: Lsn) {
+        if let Some(core) = self.0.upgrade() {
+            core.commits.moved.notify_one();
+        }
+    }
+
+    fn failed(&self, error: &str) {
+        tracing::error!(
+            event = "store_failed",
+            error,
+            "the store failed; nothing more will be acknowledged"
+        );
+        if let Some(core) = self.0.upgrade() {
+            core.commits.failed.store(true, Ordering::Release);
+            core.stop.notify_waiters();
+        }
+    }
+}
+
+/// What a [`Core`] is made of.
+pub(crate) struct Parts {
+    pub(crate) config: Config,
+    pub(crate) access: Access,
+    pub(crate) hooks: Arc<dyn Hooks>,
+    pub(crate) cluster: Arc<dyn ClusterPort>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) spawner: Arc<dyn Spawner>,
+    pub(crate) committer: Arc<dyn Committer>,
+    pub(crate) durable: bool,
+    pub(crate) seed: u64,
+    pub(crate) version: String,
+}
+
+impl Core {
+    pub(crate) fn new(parts: Parts) -> Self {
+        let started = parts.clock.now();
+        let core = Self {
+            access: ArcSwap::from_pointee(parts.access),
+            access_generation: AtomicU64::new(1),
+            hooks: parts.hooks,
+            cluster: parts.cluster,
+            clock: parts.clock,
+            spawner: parts.spawner,
+            committer: parts.committer,
+            durable: parts.durable,
+            commits: Commits::default(),
+            deferred: Mutex::default(),
+            router: Router::new(parts.config.shared.strategy, parts.seed),
+            retained: Retained::new(
+                parts.config.limits.retained_messages_max,
+                parts.config.limits.retained_bytes_max,
+            ),
+            directory: Directory::default(),
+            timers: Timers::default(),
+            counters: Counters::new(),
+            memory: Watch::new(parts.config.limits.memory_high_water),
+            loads: Mutex::new(Loads::new()),
+            delivery_each: AtomicBool::new(false),
+            pressure_bytes: AtomicUsize::new(usize::MAX),
+            next_session: AtomicU64::new(1),
+            next_message: AtomicU64::new(1),
+            random: Mutex::new(StdRng::seed_from_u64(parts.seed)),
+            stopping: AtomicBool::new(false),
+            stop: Notify::new(),
+            connections: AtomicUsize::new(0),
+            emptied: Notify::new(),
+            version: parts.version,
+            started,
+            config: ArcSwap::from_pointee(parts.config),
+        };
+        core.derive();
+        core
+    }
+
+    /// Copies what the hot path needs out of the configuration.
+    pub(crate) fn derive(&self) {
+        let config = self.config.load();
+        self.delivery_each.store(
+            config.mqtt.delivery_mode == DeliveryMode::Each,
+            Ordering::Relaxed,
+        );
+        // Producers are slowed down at three quarters, as NATS does with its stall gate.
+        self.pressure_bytes.store(
+            size(config.limits.pending_bytes_max) / 4 * 3,
+            Ordering::Relaxed,
+        );
+        self.retained.set_limits(
+            config.limits.retained_messages_max,
+            config.limits.retained_bytes_max,
+        );
+        self.router.set_strategy(config.shared.strategy);
+        self.memory.set_high_water(config.limits.memory_high_water);
+    }
+
+    pub(crate) fn delivery_mode(&self) -> DeliveryMode {
+        if self.delivery_each.load(Ordering::Relaxed) {
+            DeliveryMode::Each
+        } else {
+            DeliveryMode::Once
+        }
+    }
+
+    pub(crate) fn pressure_bytes(&self) -> usize {
+        self.pressure_bytes.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn next_session_id(&self) -> SessionId {
+        SessionId::new(self.next_session.fetch_add(1, Ordering::Relaxed))
+    }
+
+    pub(crate) fn next_message_id(&self) -> MessageId {
+        MessageId::new(self.next_message.fetch_add(1, Ordering::Relaxed))
+    }
+
+    pub(crate) fn random_u64(&self) -> u64 {
+        self.random.lock().random()
+    }
+
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Acquire)
+    }
+
+    /// Hands in a batch, if there is a store and the batch is not empty.
+    pub(crate) fn submit(&self, ops: Vec<StoreOp>) -> Lsn {
+        if self.durable && !ops.is_empty() {
+            self.committer.submit(ops)
+        } else {
+            Lsn::ZERO
+        }
+    }
+
+    /// The bounds of a session's outbound half.
+    pub(crate) fn outbound_limits(&self) -> OutboundLimits {
+        let config = self.config.load();
+        let limits = &config.limits;
+        OutboundLimits {
+            queued_messages_max: limits.queued_messages_max,
+            queued_bytes_max: size(limits.queued_bytes_max),
+            inflight_max: limits.inflight_max,
+            pending_bytes_max: size(limits.pending_bytes_max),
+            queue_qos0: config.mqtt.queue_qos0,
+            overflow: match limits.queue_overflow {
+                QueueOverflow::DropOldest => Overflow::DropOldest,
+                QueueOverflow::DropNewest => Overflow::DropNewest,
+                QueueOverflow::Disconnect => Overflow::Disconnect,
+            },
+            inflight_expiry_secs: match limits.inflight_expiry.as_secs() {
+                0 => None,
+                secs => Some(u32::try_from(secs).unwrap_or(u32::MAX)),
+            },
+            ..OutboundLimits::default()
+        }
+    }
+
+    /// Publishes a message of the broker itself, or one whose publisher is no longer connected.
+    pub(crate) fn publish_message(&self, message: &Message, origin_hash: u64) {
+        let now = self.clock.now();
+        with_work(|work| {
+            let Work { fan_out, sink, .. } = work;
+            let ops = self.retain(message, now);
+            let mut publication = Publication::from_message(message, fan_out);
+            let mut memo = RouteMemo::default();
+            self.route(
+                &mut publication,
+                &mut memo,
+                origin_hash,
+                None,
+                ops,
+                sink,
+                now,
+            );
+            sink.counts.flush(&self.counters);
+        });
+    }
+
+    /// Stores or clears the retained message if `message` asks for it; the rows belong into the publish's batch.
+    pub(crate) fn retain(&self, message: &Message, now: Timestamp) -> Vec<StoreOp> {
+        if !message.head().retain || !self.config.load().mqtt.retain_available {
+            return Vec::new();
+        }
+        if message.payload().is_empty() {
+            self.retained.remove(message.topic());
+            return vec![StoreOp::DeleteRetained {
+                topic: message.topic().into(),
+            }];
+        }
+        match self.retained.set(message.clone(), now) {
+            Ok(()) => vec![StoreOp::PutRetained {
+                message: message.clone(),
+            }],
+            Err(_) => Vec::new(),
+        }
+    }
+
+    /// A message of the broker itself.
+    pub(crate) fn own_message(
+        &self,
+        topic: &str,
+        payload: &[u8],
+        qos: QoS,
+        retain: bool,
+    ) -> Message {
+        let head = MessageHead {
+            id: MessageId::NONE,
+            qos,
+            retain,
+            publisher: SessionId::NONE,
+            received: self.clock.now(),
+            expires: None,
+        };
+        Message::new(head, topic, &[], payload, &mut Vec::new())
+    }
+}
+
+/// The committer of a broker without a store: everything is as committed as it will ever be.
+pub(crate) struct NoStore;
+
+impl Committer for NoStore {
+    fn submit(&self, _batch: Vec<StoreOp>) -> Lsn {
+        Lsn::ZERO
+    }
+
+    fn watermark(&self) -> Lsn {
+        Lsn::ZERO
+    }
+
+    fn set_listener(&self, _listener: Arc<dyn martlet_storage::CommitListener>) {}
+
+    fn backlog_bytes(&self) -> usize {
+        0
+    }
+
+    fn flush(&self) {}
+}
+
+impl Core {
+    /// Which limit of the retained store is reached.
+    pub(crate) fn retained_limit(&self) -> Limit {
+        if self.retained.count() >= self.config.load().limits.retained_messages_max {
+            Limit::RetainedMessagesMax
+        } else {
+            Limit::RetainedBytesMax
+        }
+    }
+
+    /// Removes retained messages that have expired.
+    pub(crate) fn sweep_retained(&self, now: Timestamp) {
+        let mut ops = Vec::new();
+        self.retained.sweep_then(now, |message| {
+            self.counters.event(Event::RetainedExpired);
+            if self.durable {
+                ops.push(StoreOp::DeleteRetained {
+                    topic: message.topic().into(),
+                });
+            }
+        });
+        self.submit(ops);
+    }
+
+    /// Hands in what a call into an outbound half asks to be stored. Called under that session's outbox lock, so
+    /// that every later operation of the session has a higher position (rule 2).
+    pub(crate) fn settle(&self, outbox: &mut Outbox, effects: &mut Effects) {
+        if !effects.ops.is_empty() {
+            let lsn = self.committer.submit(std::mem::take(&mut effects.ops));
+            outbox.half.submitted(lsn);
+        }
+    }
+
+    /// Counts what a call into an outbound half reports, and empties it.
+    pub(crate) fn count(&self, effects: &mut Effects) {
+        if effects.is_empty() {
+            return;
+        }
+        let mut local = Local::new();
+        count_effects(effects, &mut local);
+        local.flush(&self.counters);
+    }
+
+    /// The counters now.
+    pub(crate) fn snapshot(&self) -> Snapshot {
+        self.counters.snapshot()
+    }
+
+    /// Brings the gauges that nobody counts on the way up to date: what sessions hold, what is retained.
+    pub(crate) fn take_stock(&self) {
+        let (mut inflight, mut queued, mut queued_bytes, mut wills) = (0, 0, 0, 0);
+        for session in self.directory.sessions() {
+            let counts = session
+                .with_outbox(|outbox| outbox.half.counts())
+                .unwrap_or_default();
+            inflight += counts.inflight;
+            queued += counts.queued;
+            queued_bytes += counts.queued_bytes;
+            wills += usize::from(session.state.lock().will.is_some());
+        }
+        let router = self.router.counts();
+        let now = self.counters.snapshot();
+        for (gauge, value) in [
+            (Gauge::Inflight, inflight),
+            (Gauge::QueuedMessages, queued),
+            (Gauge::QueuedBytes, queued_bytes),
+            (Gauge::Wills, wills),
+            (Gauge::Sessions, self.directory.len()),
+            (Gauge::Subscriptions, router.subscriptions + router.shared),
+            (Gauge::SharedSubscriptions, router.shared),
+            (Gauge::RetainedMessages, self.retained.count()),
+            (Gauge::RetainedBytes, size(self.retained.bytes())),
+        ] {
+            self.counters
+                .gauge(gauge, value as i64 - now.gauge(gauge).cast_signed());
+        }
+    }
+
+    /// Asks again whether deliveries to connected clients must be judged, after rights changed.
+    pub(crate) fn refresh_judged(&self) {
+        let access = self.access.load();
+        for session in self.directory.sessions() {
+            if let Some(identity) = &*session.identity.load() {
+                session.set_judged(access.authorizer.judges_deliveries(identity));
+            }
+        }
+    }
+}
+
+/// A configured size as memory is counted.
+pub(crate) fn size(bytes: u64) -> usize {
+    usize::try_from(bytes).unwrap_or(usize::MAX)
+}

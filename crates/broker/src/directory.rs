@@ -1,0 +1,171 @@
+//! Which session belongs to which client id, and the one serialised way to take it.
+//!
+//! A claim holds the client id's turn: the old connection is told, lets go within a bounded time, and only then
+//! does the newcomer see the session. Takeover, clean start, expiry and kick all come this way (architecture
+//! rule 6), so there is never more than one owner. Deliberately absent: what happens to a session; see `lifecycle`.
+
+use std::{
+    hash::BuildHasher,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use foldhash::fast::RandomState;
+use hashbrown::HashMap;
+use parking_lot::Mutex;
+use tokio::sync::OwnedMutexGuard;
+
+use crate::session::Session;
+
+/// Shards of the map; a claim touches one.
+const SHARDS: usize = 64;
+
+type Shard = Mutex<HashMap<Arc<str>, Arc<Slot>, RandomState>>;
+
+/// Sessions by client id.
+pub(crate) struct Directory {
+    shards: Box<[Shard]>,
+    hasher: RandomState,
+    sessions: AtomicUsize,
+}
+
+/// One client id: whose turn it is, and the session.
+#[derive(Default)]
+struct Slot {
+    turn: Arc<tokio::sync::Mutex<()>>,
+    session: Mutex<Option<Arc<Session>>>,
+}
+
+/// The turn on a client id; given back on drop.
+pub(crate) struct Claim<'a> {
+    directory: &'a Directory,
+    slot: Arc<Slot>,
+    client_id: Arc<str>,
+    _turn: OwnedMutexGuard<()>,
+}
+
+impl Default for Directory {
+    fn default() -> Self {
+        let shards = (0..SHARDS)
+            .map(|_| Mutex::new(HashMap::with_hasher(RandomState::default())))
+            .collect();
+        Self {
+            shards,
+            hasher: RandomState::default(),
+            sessions: AtomicUsize::new(0),
+        }
+    }
+}
+
+impl Directory {
+    /// A hash of `client_id` that is stable while the broker runs.
+    pub(crate) fn hash(&self, client_id: &str) -> u64 {
+        self.hasher.hash_one(client_id)
+    }
+
+    fn shard(&self, client_id: &str) -> &Shard {
+        &self.shards[self.hash(client_id) as usize % SHARDS]
+    }
+
+    /// Waits for the turn on `client_id`; claims are served in the order they came, so the newest wins.
+    pub(crate) async fn claim(&self, client_id: &Arc<str>) -> Claim<'_> {
+        let slot = {
+            let mut shard = self.shard(client_id).lock();
+            Arc::clone(shard.entry(Arc::clone(client_id)).or_default())
+        };
+        let turn = Arc::clone(&slot.turn).lock_owned().await;
+        Claim {
+            directory: self,
+            slot,
+            client_id: Arc::clone(client_id),
+            _turn: turn,
+        }
+    }
+
+    /// The turn on `client_id`, if nobody has it.
+    pub(crate) fn try_claim(&self, client_id: &Arc<str>) -> Option<Claim<'_>> {
+        let slot = Arc::clone(self.shard(client_id).lock().get(client_id)?);
+        let turn = Arc::clone(&slot.turn).try_lock_owned().ok()?;
+        Some(Claim {
+            directory: self,
+            slot,
+            client_id: Arc::clone(client_id),
+            _turn: turn,
+        })
+    }
+
+    /// The session of `client_id` as it is now.
+    pub(crate) fn find(&self, client_id: &str) -> Option<Arc<Session>> {
+        let slot = Arc::clone(self.shard(client_id).lock().get(client_id)?);
+        let session = slot.session.lock().clone();
+        session
+    }
+
+    /// Every session as it is now; shards are copied one by one.
+    pub(crate) fn sessions(&self) -> Vec<Arc<Session>> {
+        let mut all = Vec::with_capacity(self.len());
+        for shard in &self.shards {
+            let slots: Vec<Arc<Slot>> = shard.lock().values().cloned().collect();
+            all.extend(slots.iter().filter_map(|slot| slot.session.lock().clone()));
+        }
+        all
+    }
+
+    /// Sessions, connected or not.
+    pub(crate) fn len(&self) -> usize {
+        self.sessions.load(Ordering::Relaxed)
+    }
+}
+
+impl Claim<'_> {
+    /// The session that is there.
+    pub(crate) fn session(&self) -> Option<Arc<Session>> {
+        self.slot.session.lock().clone()
+    }
+
+    /// Puts a session there, or none.
+    pub(crate) fn set(&self, session: Option<Arc<Session>>) {
+        let before = std::mem::replace(&mut *self.slot.session.lock(), session.clone());
+        match (before.is_some(), session.is_some()) {
+            (false, true) => _ = self.directory.sessions.fetch_add(1, Ordering::Relaxed),
+            (true, false) => _ = self.directory.sessions.fetch_sub(1, Ordering::Relaxed),
+            _ => {}
+        }
+    }
+}
+
+impl Drop for Claim<'_> {
+    fn drop(&mut self) {
+        let mut shard = self.directory.shard(&self.client_id).lock();
+        // Two references are the map's and ours: nobody else waits for the turn.
+        if Arc::strong_count(&self.slot) == 2 && self.slot.session.lock().is_none() {
+            shard.remove(&self.client_id);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_unused_client_id_leaves_nothing_behind() {
+        let directory = Directory::default();
+        let id: Arc<str> = Arc::from("a");
+        drop(directory.claim(&id).await);
+        assert!(directory.shards.iter().all(|shard| shard.lock().is_empty()));
+        assert!(directory.find("a").is_none());
+    }
+
+    #[tokio::test]
+    async fn a_second_claim_waits_for_the_first() {
+        let directory = Directory::default();
+        let id: Arc<str> = Arc::from("a");
+        let first = directory.claim(&id).await;
+        assert!(directory.try_claim(&id).is_none());
+        drop(first);
+        drop(directory.claim(&id).await);
+    }
+}

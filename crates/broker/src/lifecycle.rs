@@ -1,0 +1,449 @@
+//! The life of a session: attached, detached, expired, ended; and its will.
+
+use std::{sync::Arc, time::Duration};
+
+use martlet_codec::ReasonCode;
+use martlet_session::{Effects, Link};
+use martlet_storage::{Lsn, MessageHead, MessageId, SessionRecord, StoreOp, Timestamp};
+
+use crate::{
+    core::Core,
+    counters::Event,
+    directory::Claim,
+    hooks::{Decision, Identity},
+    router::Availability,
+    session::{Session, Will},
+    timers::Due,
+};
+
+/// How long a newcomer waits for the old connection to let go before the session is taken from it. The old
+/// task only has to finish the packet it is at; seconds are for a starved machine.
+const TAKEOVER_PATIENCE: Duration = Duration::from_secs(5);
+
+/// What a connection asks for when it attaches.
+pub(crate) struct Attach {
+    pub(crate) identity: Identity,
+    pub(crate) clean_start: bool,
+    pub(crate) expiry_secs: u32,
+    pub(crate) link: Link,
+    pub(crate) will: Option<Will>,
+    /// Silence after which the client counts as gone; 0 for none.
+    pub(crate) silence_max_millis: u64,
+}
+
+/// A session that a connection owns; let go again if the handshake does not come to its end.
+pub(crate) struct Attached {
+    core: Arc<Core>,
+    session: Option<Arc<Session>>,
+    epoch: u64,
+    pub(crate) present: bool,
+    /// CONNACK waits for this batch.
+    pub(crate) lsn: Lsn,
+}
+
+impl Attached {
+    /// The session and the number of this ownership; from now on it is the caller who lets go.
+    pub(crate) fn into_parts(mut self) -> Option<(Arc<Session>, u64)> {
+        Some((self.session.take()?, self.epoch))
+    }
+}
+
+impl Drop for Attached {
+    fn drop(&mut self) {
+        if let Some(session) = self.session.take() {
+            self.core.detach(&session, self.epoch, true, None);
+        }
+    }
+}
+
+impl Core {
+    /// Takes or makes the session of a client whose CONNECT was accepted. The old connection, if any, is told
+    /// 0x8E and has let go when this returns [MQTT-3.1.4-3].
+    ///
+    /// Nothing is delivered before [`Core::go_online`], so that CONNACK leaves first [MQTT-3.2.0-1].
+    pub(crate) async fn attach(self: &Arc<Self>, request: Attach) -> Result<Attached, ReasonCode> {
+        let client_id = Arc::clone(&request.identity.client_id);
+        let claim = self.directory.claim(&client_id).await;
+        if let Some(old) = claim.session() {
+            self.take_over(&old).await;
+        }
+        let mut lsn = Lsn::ZERO;
+        let mut existing = claim.session();
+        if let Some(old) = &existing {
+            let username = old.state.lock().username.clone();
+            let expired = old
+                .state
+                .lock()
+                .expires
+                .is_some_and(|at| at <= self.clock.now());
+            // A session belongs to the user who made it: another user's client id must not open it.
+            let usable = old.with_outbox(|outbox| outbox.alive) == Some(true);
+            if request.clean_start || expired || !usable || username != request.identity.username {
+                lsn = self.end_session(&claim, old);
+                existing = None;
+            }
+        }
+        let present = existing.is_some();
+        let session = match existing {
+            Some(session) => session,
+            None => {
+                if self.directory.len() >= self.config.load().limits.sessions_max {
+                    return Err(ReasonCode::QuotaExceeded);
+                }
+                self.new_session(&request)
+            }
+        };
+        let judged = self
+            .access
+            .load()
+            .authorizer
+            .judges_deliveries(&request.identity);
+        session.set_judged(judged);
+        let epoch = session
+            .with_outbox(|outbox| {
+                outbox.epoch += 1;
+                outbox.connected = true;
+                outbox.kick = None;
+                outbox.owner = None;
+                outbox.idle = false;
+                outbox.reading = true;
+                outbox.silence_max_millis = request.silence_max_millis;
+                outbox.stalled_since = None;
+                outbox.out.reset();
+                outbox.epoch
+            })
+            .ok_or(ReasonCode::UnspecifiedError)?;
+        {
+            let mut state = session.state.lock();
+            state.generation += 1;
+            state.expiry_secs = request.expiry_secs;
+            state.expires = None;
+            state.username.clone_from(&request.identity.username);
+            // A resumed session's pending will is suppressed; a fresh will replaces it [MQTT-3.1.3-9].
+            state.will = request.will;
+        }
+        if session.durable {
+            lsn = lsn.max(self.submit(vec![StoreOp::PutSession {
+                session: session.id,
+                record: record(&session, &request.identity, request.expiry_secs, None, true),
+            }]));
+        }
+        session.identity.store(Some(Arc::new(request.identity)));
+        claim.set(Some(Arc::clone(&session)));
+        Ok(Attached {
+            core: Arc::clone(self),
+            session: Some(session),
+            epoch,
+            present,
+            lsn,
+        })
+    }
+
+    /// Waits until everything up to `lsn` is committed.
+    pub(crate) async fn committed(&self, lsn: Lsn) {
+        while lsn > self.committer.watermark() {
+            let moved = self.commits.changed.notified();
+            tokio::pin!(moved);
+            moved.as_mut().enable();
+            if lsn <= self.committer.watermark() {
+                return;
+            }
+            moved.await;
+        }
+    }
+
+    fn new_session(&self, request: &Attach) -> Arc<Session> {
+        let client_id = Arc::clone(&request.identity.client_id);
+        let durable = self.durable && request.expiry_secs > 0;
+        let id = self.next_session_id();
+        let half = martlet_session::Outbound::new(id, self.outbound_limits(), durable);
+        let hash = self.directory.hash(&client_id);
+        let queue_pressure = (self.config.load().limits.queued_messages_max / 4 * 3).max(1);
+        Arc::new(Session::new(
+            id,
+            client_id,
+            hash,
+            durable,
+            half,
+            queue_pressure,
+        ))
+    }
+
+    /// Starts deliveries: CONNACK, then what is in flight is sent again, then the queue [MQTT-3.2.0-1].
+    pub(crate) fn go_online(&self, session: &Session, epoch: u64, link: Link, connack: &[u8]) {
+        let mut effects = Effects::default();
+        let now = self.clock.now();
+        session.with_outbox(|outbox| {
+            if outbox.epoch == epoch {
+                outbox.out.put(connack);
+                outbox
+                    .half
+                    .connect(now, link, &mut outbox.out, &mut effects);
+                self.settle(outbox, &mut effects);
+            }
+        });
+        session.set_availability(Availability::Online);
+        self.count(&mut effects);
+    }
+
+    /// Tells the connection that owns `old` and waits until it has let go.
+    async fn take_over(&self, old: &Session) {
+        let detached = old.detached.notified();
+        tokio::pin!(detached);
+        detached.as_mut().enable();
+        if !old.is_connected() {
+            return;
+        }
+        old.kick(
+            ReasonCode::SessionTakenOver,
+            "another client connected with this client id",
+        );
+        if tokio::time::timeout(TAKEOVER_PATIENCE, detached)
+            .await
+            .is_err()
+            && old.is_connected()
+        {
+            // The owner cannot be reached. Its epoch is over, so it can do nothing more to the session.
+            tracing::error!(event = "takeover_forced", client = %old.client_id, "the old connection did not let go in time");
+            self.disconnect_state(old, None);
+            old.with_outbox(|outbox| outbox.connected = false);
+        }
+    }
+
+    /// A connection lets go of its session. `with_will` tells whether the will is to be published; `expiry_secs`
+    /// is what DISCONNECT changed the Session Expiry Interval to. Returns whether the connection still owned it.
+    pub(crate) fn detach(
+        &self,
+        session: &Arc<Session>,
+        epoch: u64,
+        with_will: bool,
+        expiry_secs: Option<u32>,
+    ) -> bool {
+        if self.disconnect_state(session, Some(epoch)) == Some(false) {
+            return false;
+        }
+        let now = self.clock.now();
+        let mut fire = None;
+        let (ends, generation) = {
+            let mut state = session.state.lock();
+            state.generation += 1;
+            if let Some(secs) = expiry_secs {
+                state.expiry_secs = secs;
+            }
+            if !with_will {
+                state.will = None;
+            }
+            let ends = state.expiry_secs == 0;
+            state.expires =
+                (state.expiry_secs != u32::MAX).then(|| now.plus_secs(state.expiry_secs));
+            if let Some(will) = &state.will {
+                // The will is due at its delay or with the session, whichever comes first (3.1.3.2.2).
+                let delay = will.delay_secs.min(state.expiry_secs);
+                if delay == 0 || self.is_stopping() {
+                    fire = state.will.take();
+                } else {
+                    let due = Due::Will {
+                        session: Arc::downgrade(session),
+                        generation: state.generation,
+                    };
+                    self.timers.at(now.plus_secs(delay), due);
+                }
+            }
+            if let (false, Some(expires)) = (ends, state.expires) {
+                let due = Due::Expiry {
+                    session: Arc::downgrade(session),
+                    generation: state.generation,
+                };
+                self.timers.at(expires, due);
+            }
+            (ends, state.generation)
+        };
+        if let Some(will) = fire {
+            self.fire_will(session, &will);
+        }
+        let poisoned = session.with_outbox(|_| ()).is_none();
+        if ends || poisoned {
+            // The owner holds no claim; a newcomer that does ends the session itself if it must.
+            if let Some(claim) = self.directory.try_claim(&session.client_id) {
+                if claim
+                    .session()
+                    .is_some_and(|current| Arc::ptr_eq(&current, session))
+                {
+                    self.end_session(&claim, session);
+                }
+            } else {
+                let mut state = session.state.lock();
+                if state.generation == generation {
+                    state.expires = Some(now);
+                }
+            }
+        } else if session.durable
+            && let Some(identity) = session.identity.load_full()
+        {
+            let (expiry, expires) = {
+                let state = session.state.lock();
+                (state.expiry_secs, state.expires)
+            };
+            let record = record(session, &identity, expiry, expires, false);
+            self.submit(vec![StoreOp::PutSession {
+                session: session.id,
+                record,
+            }]);
+        }
+        // Only now may a newcomer see the session: will, expiry and queue are settled.
+        session.with_outbox(|outbox| outbox.connected = false);
+        session.detached.notify_waiters();
+        true
+    }
+
+    /// Takes the outbox offline; `Some(false)` when `epoch` is no longer the owner.
+    fn disconnect_state(&self, session: &Session, epoch: Option<u64>) -> Option<bool> {
+        session.set_availability(Availability::Offline);
+        session.with_outbox(|outbox| {
+            if epoch.is_some_and(|epoch| epoch != outbox.epoch) || !outbox.connected {
+                return false;
+            }
+            outbox.epoch += 1;
+            outbox.owner = None;
+            outbox.idle = false;
+            outbox.half.disconnect();
+            outbox.half.shrink();
+            outbox.out.reset();
+            for waiting in outbox.waiting.drain(..) {
+                waiting.wake();
+            }
+            true
+        })
+    }
+
+    /// Ends a session for good: nothing is delivered any more, its subscriptions go, its will fires if it is still due.
+    pub(crate) fn end_session(&self, claim: &Claim<'_>, session: &Arc<Session>) -> Lsn {
+        session.with_outbox(|outbox| outbox.alive = false);
+        session.set_availability(Availability::Offline);
+        let (subscriptions, will) = {
+            let mut state = session.state.lock();
+            state.generation += 1;
+            (std::mem::take(&mut state.subscriptions), state.will.take())
+        };
+        for filter in subscriptions.keys() {
+            self.drop_subscription(session, filter);
+        }
+        claim.set(None);
+        if let Some(will) = will {
+            self.fire_will(session, &will);
+        }
+        self.hooks.session_ended(&session.client_id);
+        if session.durable {
+            self.submit(vec![StoreOp::DeleteSession {
+                session: session.id,
+            }])
+        } else {
+            Lsn::ZERO
+        }
+    }
+
+    /// Publishes a will, if its publisher may still publish there.
+    pub(crate) fn fire_will(&self, session: &Session, will: &Will) {
+        let Some(identity) = session.identity.load_full() else {
+            return;
+        };
+        let access = self.access.load_full();
+        match access
+            .authorizer
+            .publish(&identity, &will.topic, will.qos, will.retain)
+        {
+            Decision::Ready(true) => {}
+            // A decision that takes time was made at CONNECT; a will must not wait for a foreign service.
+            Decision::Later(_) => {}
+            Decision::Ready(false) => {
+                tracing::warn!(event = "will_denied", client = %session.client_id, topic = %will.topic, "will not published: not authorized");
+                return;
+            }
+        }
+        let now = self.clock.now();
+        let head = MessageHead {
+            id: MessageId::NONE,
+            qos: will.qos,
+            retain: will.retain,
+            publisher: session.id,
+            received: now,
+            expires: will.expiry_secs.map(|secs| now.plus_secs(secs)),
+        };
+        let message = martlet_storage::Message::new(
+            head,
+            &will.topic,
+            &will.props,
+            &will.payload,
+            &mut Vec::new(),
+        );
+        if self.hooks.will(&session.client_id, &message) {
+            self.publish_message(&message, session.client_hash);
+        }
+    }
+
+    /// A delayed will or an expiry whose time has come, unless something happened to the session since.
+    pub(crate) fn on_due(&self, due: &Due) {
+        match due {
+            Due::Will {
+                session,
+                generation,
+            } => {
+                let Some(session) = session.upgrade() else {
+                    return;
+                };
+                let will = {
+                    let mut state = session.state.lock();
+                    if state.generation == *generation {
+                        state.will.take()
+                    } else {
+                        None
+                    }
+                };
+                if let Some(will) = will {
+                    self.fire_will(&session, &will);
+                }
+            }
+            Due::Expiry {
+                session,
+                generation,
+            } => {
+                let Some(session) = session.upgrade() else {
+                    return;
+                };
+                if session.state.lock().generation != *generation {
+                    return;
+                }
+                // Somebody has the turn: a client is just coming back, or the session is ending already.
+                let Some(claim) = self.directory.try_claim(&session.client_id) else {
+                    return;
+                };
+                if session.state.lock().generation == *generation && !session.is_connected() {
+                    tracing::debug!(event = "session_expired", client = %session.client_id);
+                    self.counters.event(Event::SessionExpired);
+                    self.end_session(&claim, &session);
+                }
+            }
+            Due::Visit { session, epoch } => {
+                if let Some(session) = session.upgrade() {
+                    self.visit(&session, *epoch);
+                }
+            }
+        }
+    }
+}
+
+fn record(
+    session: &Session,
+    identity: &Identity,
+    expiry_interval_secs: u32,
+    expires: Option<Timestamp>,
+    connected: bool,
+) -> SessionRecord {
+    SessionRecord {
+        client_id: Arc::clone(&session.client_id),
+        username: identity.username.as_deref().map(Into::into),
+        expiry_interval_secs,
+        expires,
+        connected,
+    }
+}

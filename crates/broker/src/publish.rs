@@ -1,0 +1,454 @@
+//! From one PUBLISH to all its subscribers: routing, merging of overlapping subscriptions, delivery to outboxes,
+//! and the store batch that comes before.
+//!
+//! Nothing here awaits. A publication whose onward delivery must wait for a commit becomes a [`Deferred`], which
+//! belongs to the broker and not to the connection it came from (architecture rule 1).
+
+use std::{collections::VecDeque, sync::Arc};
+
+use martlet_codec::{PacketId, QoS};
+use martlet_session::{Delivery, DropReason, FanOut, Offered, Publication};
+use martlet_storage::{Lsn, Message, MessageId, SessionId, StoreOp, Timestamp};
+
+use crate::{
+    config::DeliveryMode,
+    core::Core,
+    router::{Availability, Group, Node, RouteMemo, Subscription},
+    session::{Delivered, Session},
+    work::{Recipient, Sink, count_effects},
+};
+
+/// A delivery that waits for its batch to be committed.
+pub(crate) struct Deferred {
+    pub(crate) lsn: Lsn,
+    message: Message,
+    recipients: Vec<Recipient>,
+}
+
+/// The queue of deferred deliveries, in the order of their batches.
+pub(crate) type DeferredQueue = VecDeque<Deferred>;
+
+/// What became of a publication.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Routed {
+    /// Whether any subscription matched [MQTT-3.4.2.1 "No matching subscribers"].
+    pub(crate) matched: bool,
+    /// The batch that acknowledgements wait for; zero for none.
+    pub(crate) lsn: Lsn,
+}
+
+/// The publisher of a QoS 2 message whose identifier is stored in the publication's batch.
+#[derive(Clone, Copy)]
+pub(crate) struct Received {
+    pub(crate) session: SessionId,
+    pub(crate) packet_id: PacketId,
+}
+
+impl Core {
+    /// Sends `publication` to every matching subscriber.
+    ///
+    /// `origin_hash` is the hash of the publisher's client id, for shared subscriptions; `ops` is what else
+    /// belongs into the same atomic batch (a retained message, say).
+    pub(crate) fn route(
+        &self,
+        publication: &mut Publication<'_>,
+        memo: &mut RouteMemo<Arc<Session>>,
+        origin_hash: u64,
+        received: Option<Received>,
+        ops: Vec<StoreOp>,
+        sink: &mut Sink,
+        now: Timestamp,
+    ) -> Routed {
+        let nodes = self.router.route(publication.topic, memo);
+        if !self.durable {
+            return Routed {
+                matched: self.deliver_directly(publication, &nodes, origin_hash, sink, now),
+                lsn: Lsn::ZERO,
+            };
+        }
+        self.gather(publication, &nodes, origin_hash, sink);
+        let matched = !sink.merge.recipients.is_empty();
+        let lsn = self.store(publication, received, ops, sink);
+        if publication.head.qos == QoS::ExactlyOnce && lsn > self.committer.watermark() {
+            // Order per publisher holds because every QoS 2 publication of a durable broker comes this way.
+            let deferred = Deferred {
+                lsn,
+                message: publication.message().clone(),
+                recipients: std::mem::take(&mut sink.merge.recipients),
+            };
+            self.deferred.lock().push_back(deferred);
+        } else {
+            let recipients = std::mem::take(&mut sink.merge.recipients);
+            self.deliver_all(publication, &recipients, sink, now);
+            sink.merge.recipients = recipients;
+        }
+        sink.merge.clear();
+        Routed { matched, lsn }
+    }
+
+    /// The path without a durable store: subscribers are served as they are found.
+    fn deliver_directly(
+        &self,
+        publication: &mut Publication<'_>,
+        nodes: &[Arc<Node<Arc<Session>>>],
+        origin_hash: u64,
+        sink: &mut Sink,
+        now: Timestamp,
+    ) -> bool {
+        let each = self.delivery_mode() == DeliveryMode::Each;
+        let publisher = publication.head.publisher;
+        if each || matches!(nodes, [node] if !node.has_groups()) {
+            let mut matched = false;
+            for node in nodes {
+                let subscribers = node.subscribers();
+                for chunk in subscribers.chunks() {
+                    for subscription in chunk {
+                        matched |= self.deliver_to(publication, subscription, publisher, sink, now);
+                    }
+                    // A chunk is the unit of fairness: its subscribers start to write while the rest is served.
+                    sink.wakes.fire();
+                }
+                matched |= self.deliver_shared(publication, node, origin_hash, sink, now);
+            }
+            return matched;
+        }
+        if nodes.is_empty() {
+            return false;
+        }
+        self.gather_plain(publication, nodes, sink);
+        let recipients = std::mem::take(&mut sink.merge.recipients);
+        let mut matched = !recipients.is_empty();
+        self.deliver_all(publication, &recipients, sink, now);
+        sink.merge.recipients = recipients;
+        sink.merge.clear();
+        for node in nodes {
+            matched |= self.deliver_shared(publication, node, origin_hash, sink, now);
+        }
+        matched
+    }
+
+    fn deliver_to(
+        &self,
+        publication: &mut Publication<'_>,
+        subscription: &Subscription<Arc<Session>>,
+        publisher: SessionId,
+        sink: &mut Sink,
+        now: Timestamp,
+    ) -> bool {
+        let session = &subscription.subscriber;
+        if subscription.options.no_local && session.id == publisher {
+            return false;
+        }
+        let id = subscription.subscription_id.map(std::num::NonZeroU32::get);
+        let delivery = Delivery {
+            qos: subscription.options.qos,
+            retain: publication.head.retain && subscription.options.retain_as_published,
+            subscription_ids: id.as_slice(),
+        };
+        self.deliver(session, publication, delivery, None, sink, now) != Delivered::Gone
+    }
+
+    /// Gives each share group of `node` one copy.
+    fn deliver_shared(
+        &self,
+        publication: &mut Publication<'_>,
+        node: &Node<Arc<Session>>,
+        origin_hash: u64,
+        sink: &mut Sink,
+        now: Timestamp,
+    ) -> bool {
+        let mut matched = false;
+        if !node.has_groups() {
+            return false;
+        }
+        for group in node.groups().iter() {
+            matched |= self.deliver_to_group(publication, group, origin_hash, sink, now);
+        }
+        matched
+    }
+
+    /// Gives one member of `group` a copy. A candidate that turns out to be offline, full or gone is passed over
+    /// (rule 10).
+    pub(crate) fn deliver_to_group(
+        &self,
+        publication: &mut Publication<'_>,
+        group: &Group<Arc<Session>>,
+        origin_hash: u64,
+        sink: &mut Sink,
+        now: Timestamp,
+    ) -> bool {
+        let mut matched = false;
+        for subscription in self.router.pick(group, origin_hash, publication.topic) {
+            let id = subscription.subscription_id.map(std::num::NonZeroU32::get);
+            let delivery = Delivery {
+                qos: subscription.options.qos,
+                retain: publication.head.retain && subscription.options.retain_as_published,
+                subscription_ids: id.as_slice(),
+            };
+            match self.deliver(
+                &subscription.subscriber,
+                publication,
+                delivery,
+                Some(group.tag()),
+                sink,
+                now,
+            ) {
+                Delivered::Sent | Delivered::Queued => return true,
+                Delivered::Dropped(_) => matched = true,
+                Delivered::Gone => {}
+            }
+        }
+        matched
+    }
+
+    /// Collects every recipient, for a batch that names them all.
+    fn gather(
+        &self,
+        publication: &Publication<'_>,
+        nodes: &[Arc<Node<Arc<Session>>>],
+        origin_hash: u64,
+        sink: &mut Sink,
+    ) {
+        sink.merge.clear();
+        if self.delivery_mode() == DeliveryMode::Each {
+            for node in nodes {
+                for chunk in node.subscribers().chunks() {
+                    for subscription in chunk.iter().filter(|s| wanted(s, publication)) {
+                        let retain =
+                            publication.head.retain && subscription.options.retain_as_published;
+                        let id = subscription.subscription_id.map(std::num::NonZeroU32::get);
+                        sink.merge.push(
+                            &subscription.subscriber,
+                            subscription.options.qos,
+                            retain,
+                            id,
+                            None,
+                        );
+                    }
+                }
+            }
+        } else {
+            self.gather_plain(publication, nodes, sink);
+        }
+        for node in nodes.iter().filter(|node| node.has_groups()) {
+            for group in node.groups().iter() {
+                let mut candidates = self.router.pick(group, origin_hash, publication.topic);
+                if let Some(subscription) = candidates.next() {
+                    let retain =
+                        publication.head.retain && subscription.options.retain_as_published;
+                    let id = subscription.subscription_id.map(std::num::NonZeroU32::get);
+                    sink.merge.push(
+                        &subscription.subscriber,
+                        subscription.options.qos,
+                        retain,
+                        id,
+                        Some(group.tag()),
+                    );
+                }
+            }
+        }
+    }
+
+    fn gather_plain(
+        &self,
+        publication: &Publication<'_>,
+        nodes: &[Arc<Node<Arc<Session>>>],
+        sink: &mut Sink,
+    ) {
+        sink.merge.clear();
+        for node in nodes {
+            for chunk in node.subscribers().chunks() {
+                for subscription in chunk.iter().filter(|s| wanted(s, publication)) {
+                    let retain =
+                        publication.head.retain && subscription.options.retain_as_published;
+                    let id = subscription.subscription_id.map(std::num::NonZeroU32::get);
+                    sink.merge.add(
+                        &subscription.subscriber,
+                        subscription.options.qos,
+                        retain,
+                        id,
+                    );
+                }
+            }
+        }
+    }
+
+    fn deliver_all(
+        &self,
+        publication: &mut Publication<'_>,
+        recipients: &[Recipient],
+        sink: &mut Sink,
+        now: Timestamp,
+    ) {
+        for recipient in recipients {
+            let delivery = Delivery {
+                qos: recipient.qos,
+                retain: recipient.retain,
+                subscription_ids: &recipient.subscription_ids,
+            };
+            self.deliver(
+                &recipient.session,
+                publication,
+                delivery,
+                recipient.share,
+                sink,
+                now,
+            );
+        }
+        sink.wakes.fire();
+    }
+
+    /// Hands in the batch of a publication: its body once, a queue row per durable recipient, the publisher's
+    /// QoS 2 identifier, and `ops`. It precedes every `offer` (rule 2).
+    fn store(
+        &self,
+        publication: &mut Publication<'_>,
+        received: Option<Received>,
+        mut ops: Vec<StoreOp>,
+        sink: &mut Sink,
+    ) -> Lsn {
+        let queued = |recipient: &&Recipient| {
+            recipient.session.durable && recipient.qos.min(publication.head.qos) > QoS::AtMostOnce
+        };
+        if sink
+            .merge
+            .recipients
+            .iter()
+            .any(|recipient| queued(&recipient))
+        {
+            let id = self.next_message_id();
+            for recipient in sink.merge.recipients.iter().filter(queued) {
+                ops.push(StoreOp::Enqueue {
+                    session: recipient.session.id,
+                    message: id,
+                    qos: recipient.qos,
+                    retain: recipient.retain,
+                    subscription_ids: recipient.subscription_ids.clone().into_boxed_slice(),
+                });
+            }
+            publication.set_id(id);
+            ops.insert(
+                0,
+                StoreOp::PutMessage {
+                    message: publication.message().clone(),
+                },
+            );
+        } else {
+            publication.set_id(MessageId::NONE);
+        }
+        if let Some(Received { session, packet_id }) = received {
+            ops.push(StoreOp::PutInbound { session, packet_id });
+        }
+        if ops.is_empty() {
+            Lsn::ZERO
+        } else {
+            self.committer.submit(ops)
+        }
+    }
+
+    /// Delivers what waited for a commit up to `watermark`.
+    pub(crate) fn deliver_deferred(
+        &self,
+        watermark: Lsn,
+        fan_out: &mut FanOut,
+        sink: &mut Sink,
+        now: Timestamp,
+    ) {
+        loop {
+            let deferred = {
+                let mut queue = self.deferred.lock();
+                match queue.front() {
+                    Some(front) if front.lsn <= watermark => queue.pop_front(),
+                    _ => None,
+                }
+            };
+            let Some(deferred) = deferred else { return };
+            let mut publication = Publication::from_message(&deferred.message, fan_out);
+            self.deliver_all(&mut publication, &deferred.recipients, sink, now);
+        }
+    }
+
+    /// Delivers to one session.
+    pub(crate) fn deliver(
+        &self,
+        session: &Arc<Session>,
+        publication: &mut Publication<'_>,
+        delivery: Delivery<'_>,
+        share: Option<u64>,
+        sink: &mut Sink,
+        now: Timestamp,
+    ) -> Delivered {
+        if session.is_judged() && !self.may_deliver(session, publication.topic) {
+            return Delivered::Gone;
+        }
+        let effects = &mut sink.effects;
+        let pressure_at = self.pressure_bytes();
+        let offered = session.with_outbox(|outbox| {
+            if !outbox.alive {
+                return None;
+            }
+            let offered = match share {
+                None => outbox
+                    .half
+                    .offer(now, publication, delivery, &mut outbox.out, effects),
+                Some(tag) => outbox.half.offer_shared(
+                    now,
+                    publication,
+                    delivery,
+                    tag,
+                    &mut outbox.out,
+                    effects,
+                ),
+            };
+            self.settle(outbox, effects);
+            let waker = outbox.to_wake();
+            let pressed = outbox.is_under_pressure(pressure_at);
+            Some((offered, waker, pressed))
+        });
+        let Some(Some((offered, waker, pressed))) = offered else {
+            return Delivered::Gone;
+        };
+        if let Some(waker) = waker {
+            sink.wakes.push(waker);
+        }
+        if pressed && session.id != publication.head.publisher {
+            session.set_availability(Availability::Full);
+            sink.pressure.get_or_insert_with(|| Arc::clone(session));
+        }
+        count_effects(effects, &mut sink.counts);
+        match offered {
+            Offered::Sent => {
+                sink.counts.publish_sent(
+                    publication.head.qos.min(delivery.qos),
+                    publication.payload.len(),
+                    1,
+                );
+                Delivered::Sent
+            }
+            Offered::Queued => Delivered::Queued,
+            Offered::Dropped(reason) => {
+                sink.counts.dropped(reason);
+                Delivered::Dropped(reason)
+            }
+            Offered::Disconnect => {
+                session.kick(
+                    martlet_codec::ReasonCode::QuotaExceeded,
+                    "message queue is full",
+                );
+                sink.counts.dropped(DropReason::QueueFull);
+                Delivered::Dropped(DropReason::QueueFull)
+            }
+        }
+    }
+
+    fn may_deliver(&self, session: &Session, topic: &str) -> bool {
+        match &*session.identity.load() {
+            Some(identity) => self.access.load().authorizer.deliver(identity, topic),
+            None => true,
+        }
+    }
+}
+
+fn wanted(subscription: &Subscription<Arc<Session>>, publication: &Publication<'_>) -> bool {
+    !(subscription.options.no_local && subscription.subscriber.id == publication.head.publisher)
+}

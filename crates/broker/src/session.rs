@@ -1,0 +1,270 @@
+//! The shared state of one session: its outbox, which any publisher may append to, and what only its owner
+//! and the directory touch.
+//!
+//! Rules kept here: one outbox lock at a time, never across an await, a log line or a foreign call; a panic
+//! under the lock ends this session and no other (architecture rules 3, 6, 15).
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering},
+    },
+    task::Waker,
+};
+
+use arc_swap::ArcSwapOption;
+use martlet_codec::{QoS, ReasonCode, SubscribeOptions};
+use martlet_session::{DropReason, Inbound, OutBuf, Outbound};
+use martlet_storage::{SessionId, Timestamp};
+use parking_lot::Mutex;
+
+use crate::{hooks::Identity, router};
+
+/// A session, connected or not.
+pub(crate) struct Session {
+    /// This incarnation; never reused.
+    pub(crate) id: SessionId,
+    pub(crate) client_id: Arc<str>,
+    pub(crate) client_hash: u64,
+    /// Whether its changes go to the store.
+    pub(crate) durable: bool,
+    /// `Availability` of shared deliveries, kept outside the lock so that choosing a member takes none.
+    availability: AtomicU8,
+    /// Set while deliveries must be judged one by one.
+    judged: AtomicBool,
+    /// When the client was last heard, in milliseconds of the broker's clock.
+    last_seen: AtomicU64,
+    outbox: Mutex<Outbox>,
+    pub(crate) state: Mutex<State>,
+    pub(crate) identity: ArcSwapOption<Identity>,
+    /// Signalled each time a connection let go of the session.
+    pub(crate) detached: tokio::sync::Notify,
+}
+
+/// What any task may append to.
+pub(crate) struct Outbox {
+    pub(crate) half: Outbound,
+    pub(crate) out: OutBuf,
+    /// The owner's task.
+    pub(crate) owner: Option<Waker>,
+    /// Whether the owner sleeps with nothing to write; whoever appends then clears this and wakes it, once.
+    pub(crate) idle: bool,
+    /// Why the owner has to end, set by others.
+    pub(crate) kick: Option<Kick>,
+    /// Counts connections; an owner whose number is not this one has lost the session.
+    pub(crate) epoch: u64,
+    /// Whether a connection owns the session.
+    pub(crate) connected: bool,
+    /// False once the session ended; nothing is delivered any more.
+    pub(crate) alive: bool,
+    /// Set while a closure runs under the lock; found set only after a panic.
+    poisoned: bool,
+    /// Bytes that were written to the socket so far; progress for back-pressure.
+    pub(crate) written_total: u64,
+    /// `written_total` when a publisher last waited for this subscriber.
+    pub(crate) waited_at: u64,
+    /// Publishers that wait until this outbox has drained.
+    pub(crate) waiting: Vec<Waker>,
+    /// Since when bytes wait of which the socket took none.
+    pub(crate) stalled_since: Option<Timestamp>,
+    /// One and a half times the keep alive, in milliseconds; 0 for none.
+    pub(crate) silence_max_millis: u64,
+    /// False while we ourselves do not read, which suspends keep alive (rule 8).
+    pub(crate) reading: bool,
+    /// Waiting messages from which on publishers are slowed down.
+    pub(crate) queue_pressure: usize,
+}
+
+/// Why a connection is told to end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Kick {
+    pub(crate) reason: ReasonCode,
+    pub(crate) text: &'static str,
+}
+
+/// What only the owner, the directory and timers touch.
+#[derive(Default)]
+pub(crate) struct State {
+    /// By filter text as subscribed, share prefix included.
+    pub(crate) subscriptions: BTreeMap<Box<str>, Subscribed>,
+    /// QoS 2 identifiers received and not released (rule 6: they belong to the session).
+    pub(crate) inbound: Inbound,
+    pub(crate) will: Option<Will>,
+    /// Counts wills and connections, so that an old timer recognises that it is out of date.
+    pub(crate) generation: u64,
+    pub(crate) expiry_secs: u32,
+    /// When the session ends unless a client comes back.
+    pub(crate) expires: Option<Timestamp>,
+    pub(crate) username: Option<Arc<str>>,
+}
+
+/// A subscription as the session remembers it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Subscribed {
+    pub(crate) options: SubscribeOptions,
+    pub(crate) subscription_id: Option<u32>,
+}
+
+/// A will, until it fires or is discarded.
+#[derive(Clone, Debug)]
+pub(crate) struct Will {
+    pub(crate) topic: Box<str>,
+    pub(crate) props: Box<[u8]>,
+    pub(crate) payload: Box<[u8]>,
+    pub(crate) qos: QoS,
+    pub(crate) retain: bool,
+    pub(crate) expiry_secs: Option<u32>,
+    pub(crate) delay_secs: u32,
+}
+
+/// What became of a delivery to one session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Delivered {
+    Sent,
+    Queued,
+    Dropped(DropReason),
+    /// The session has ended.
+    Gone,
+}
+
+impl Session {
+    pub(crate) fn new(
+        id: SessionId,
+        client_id: Arc<str>,
+        client_hash: u64,
+        durable: bool,
+        half: Outbound,
+        queue_pressure: usize,
+    ) -> Self {
+        Self {
+            id,
+            client_id,
+            client_hash,
+            durable,
+            availability: AtomicU8::new(OFFLINE),
+            judged: AtomicBool::new(false),
+            last_seen: AtomicU64::new(0),
+            outbox: Mutex::new(Outbox {
+                half,
+                out: OutBuf::new(),
+                owner: None,
+                idle: false,
+                kick: None,
+                epoch: 0,
+                connected: false,
+                alive: true,
+                poisoned: false,
+                written_total: 0,
+                waited_at: 0,
+                waiting: Vec::new(),
+                stalled_since: None,
+                silence_max_millis: 0,
+                reading: true,
+                queue_pressure,
+            }),
+            state: Mutex::new(State::default()),
+            identity: ArcSwapOption::empty(),
+            detached: tokio::sync::Notify::new(),
+        }
+    }
+
+    /// Runs `f` under the outbox lock; `None` when a panic under the lock made its content suspect.
+    pub(crate) fn with_outbox<R>(&self, f: impl FnOnce(&mut Outbox) -> R) -> Option<R> {
+        let mut outbox = self.outbox.lock();
+        if outbox.poisoned {
+            return None;
+        }
+        outbox.poisoned = true;
+        let result = f(&mut outbox);
+        outbox.poisoned = false;
+        Some(result)
+    }
+
+    /// Tells the owner to end and wakes it.
+    pub(crate) fn kick(&self, reason: ReasonCode, text: &'static str) {
+        let waker = self.with_outbox(|outbox| {
+            if !outbox.connected {
+                return None;
+            }
+            // The first reason is the one that happened.
+            outbox.kick.get_or_insert(Kick { reason, text });
+            outbox.owner.clone()
+        });
+        if let Some(Some(waker)) = waker {
+            waker.wake();
+        }
+    }
+
+    pub(crate) fn is_connected(&self) -> bool {
+        self.with_outbox(|outbox| outbox.connected).unwrap_or(false)
+    }
+
+    pub(crate) fn set_judged(&self, judged: bool) {
+        self.judged.store(judged, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_judged(&self) -> bool {
+        self.judged.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn saw_client(&self, now: Timestamp) {
+        self.last_seen.store(now.as_millis(), Ordering::Relaxed);
+    }
+
+    pub(crate) fn last_seen(&self) -> Timestamp {
+        Timestamp::from_millis(self.last_seen.load(Ordering::Relaxed))
+    }
+
+    pub(crate) fn set_availability(&self, availability: router::Availability) {
+        let value = match availability {
+            router::Availability::Online => ONLINE,
+            router::Availability::Full => FULL,
+            router::Availability::Offline => OFFLINE,
+        };
+        if self.availability.load(Ordering::Relaxed) != value {
+            self.availability.store(value, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Outbox {
+    /// The owner to wake because something was appended, unless it is awake or was woken already.
+    pub(crate) fn to_wake(&mut self) -> Option<Waker> {
+        if self.idle && !self.out.is_empty() {
+            self.idle = false;
+            self.owner.clone()
+        } else {
+            None
+        }
+    }
+
+    /// Whether publishers should slow down for this subscriber.
+    pub(crate) fn is_under_pressure(&self, pending_bytes: usize) -> bool {
+        self.connected
+            && (self.out.pending_bytes() >= pending_bytes
+                || self.half.counts().queued >= self.queue_pressure)
+    }
+}
+
+const ONLINE: u8 = 0;
+const FULL: u8 = 1;
+const OFFLINE: u8 = 2;
+
+impl router::Subscriber for Arc<Session> {
+    fn id(&self) -> u64 {
+        self.id.get()
+    }
+
+    fn client_hash(&self) -> u64 {
+        self.client_hash
+    }
+
+    fn available(&self) -> router::Availability {
+        match self.availability.load(Ordering::Relaxed) {
+            ONLINE => router::Availability::Online,
+            FULL => router::Availability::Full,
+            _ => router::Availability::Offline,
+        }
+    }
+}
