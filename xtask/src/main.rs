@@ -9,6 +9,7 @@
     reason = "a task talks to the person who started it"
 )]
 
+mod conformance;
 mod interop;
 mod tidy;
 mod workspace;
@@ -32,6 +33,8 @@ enum Task {
     Tidy,
     /// Run the Eclipse Paho suite, or real clients, against a freshly built broker
     Interop(interop::Options),
+    /// Report which statements of the specifications a test shows, and whether the tests can fail
+    Conformance(conformance::Options),
 }
 
 /// Exit code of a task that could not run here, apart from the code of a failure.
@@ -62,6 +65,7 @@ fn main() -> ExitCode {
     let outcome = match Arguments::parse().task {
         Task::Tidy => tidy::run(),
         Task::Interop(options) => interop::run(&options),
+        Task::Conformance(options) => conformance::run(&options),
     };
     match outcome {
         Ok(outcome) => outcome.exit_code(),

@@ -44,7 +44,7 @@ const CLIENTS: &[(&str, Prepare)] = &[
         python(places, "aiomqtt_client.py", broker)
     }),
     ("MQTT.js", javascript),
-    ("rumqttc", rust),
+    ("rumqttc", |_, broker| Ok(rust(broker))),
     ("mosquitto tools", mosquitto),
 ];
 
@@ -127,7 +127,6 @@ fn run_client(name: &str, mut command: Command, work: &Path) -> Result<Vec<Row>,
     let log = work.join(format!("{}.log", name.replace(' ', "-")));
     let output = File::create(&log)?;
     command
-        .current_dir(work)
         .stdin(Stdio::null())
         .stdout(output.try_clone()?)
         .stderr(output);
@@ -259,20 +258,19 @@ fn javascript(places: &Places, broker: &RunningBroker) -> Result<Command, Error>
     Ok(with_ports(command, broker))
 }
 
-fn rust(_: &Places, broker: &RunningBroker) -> Result<Command, Error> {
-    let example = [
+fn rust(broker: &RunningBroker) -> Command {
+    let mut command = workspace::cargo();
+    command.args([
+        "run",
+        "--quiet",
         "--package",
         "martlet-interop",
         "--example",
         "rumqttc_client",
-    ];
-    set_up(workspace::cargo().args(["build", "--quiet"]).args(example))?;
-    let program = workspace::metadata()?
-        .target_directory
-        .join("debug/examples/rumqttc_client");
-    let mut command = Command::new(program);
+        "--",
+    ]);
     command.arg(broker.port.to_string());
-    Ok(command)
+    command
 }
 
 fn mosquitto(places: &Places, broker: &RunningBroker) -> Result<Command, Error> {
