@@ -10,6 +10,7 @@
 )]
 
 mod conformance;
+mod fuzz;
 mod interop;
 mod tidy;
 mod workspace;
@@ -31,6 +32,8 @@ struct Arguments {
 enum Task {
     /// Check crate edges, module docs, leftovers, file lengths and the layout of the repository
     Tidy,
+    /// Run fuzz targets on the pinned toolchain
+    Fuzz(fuzz::Options),
     /// Run the Eclipse Paho suite, or real clients, against a freshly built broker
     Interop(interop::Options),
     /// Report which statements of the specifications a test shows, and whether the tests can fail
@@ -64,6 +67,7 @@ impl Outcome {
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().task {
         Task::Tidy => tidy::run(),
+        Task::Fuzz(options) => fuzz::run(&options),
         Task::Interop(options) => interop::run(&options),
         Task::Conformance(options) => conformance::run(&options),
     };
