@@ -321,9 +321,10 @@ impl Core {
                 ops.push(StoreOp::Enqueue {
                     session: recipient.session.id,
                     message: id,
-                    qos: recipient.qos,
+                    qos: recipient.qos.min(publication.head.qos),
                     retain: recipient.retain,
                     subscription_ids: recipient.subscription_ids.clone().into_boxed_slice(),
+                    share: recipient.share,
                 });
             }
             publication.set_id(id);

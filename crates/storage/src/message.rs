@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use martlet_codec::QoS;
 
+use crate::record::{RecordError, VERSION};
 use crate::{MessageId, SessionId, Timestamp};
 
 /// A published message: one shared block of head, topic, forwardable MQTT 5 properties and payload.
@@ -42,7 +43,7 @@ const RETAIN_BIT: u8 = 0b0000_0100;
 const EXPIRES_BIT: u8 = 0b0000_1000;
 
 impl Message {
-    /// Bytes of the block that hold the head: flags, topic length, properties length, identity,
+    /// Bytes of the block that hold the head: version, flags, topic length, properties length, identity,
     /// publisher, time of receipt, time of expiry.
     const HEAD_LEN: usize = 40;
 
@@ -54,11 +55,25 @@ impl Message {
     /// `scratch` is cleared and used to gather the block, so that one allocation is enough; hand in the
     /// same one each time. Text longer than a topic name can be (65,535 bytes) makes a message without a
     /// topic, which nobody can receive: callers pass validated names only.
-    pub fn new(head: MessageHead, topic: &str, props: &[u8], payload: &[u8], scratch: &mut Vec<u8>) -> Self {
+    pub fn new(
+        head: MessageHead,
+        topic: &str,
+        props: &[u8],
+        payload: &[u8],
+        scratch: &mut Vec<u8>,
+    ) -> Self {
         debug_assert!(u16::try_from(topic.len()).is_ok());
         debug_assert!(u32::try_from(props.len()).is_ok());
-        let topic = if u16::try_from(topic.len()).is_ok() { topic } else { "" };
-        let props = if u32::try_from(props.len()).is_ok() { props } else { &[] };
+        let topic = if u16::try_from(topic.len()).is_ok() {
+            topic
+        } else {
+            ""
+        };
+        let props = if u32::try_from(props.len()).is_ok() {
+            props
+        } else {
+            &[]
+        };
         scratch.clear();
         scratch.reserve(Self::HEAD_LEN + topic.len() + props.len() + payload.len());
         let mut flags = head.qos as u8;
@@ -68,7 +83,7 @@ impl Message {
         if head.expires.is_some() {
             flags |= EXPIRES_BIT;
         }
-        scratch.extend_from_slice(&[flags, 0]);
+        scratch.extend_from_slice(&[VERSION, flags]);
         scratch.extend_from_slice(&(topic.len() as u16).to_le_bytes());
         scratch.extend_from_slice(&(props.len() as u32).to_le_bytes());
         scratch.extend_from_slice(&head.id.get().to_le_bytes());
@@ -87,7 +102,7 @@ impl Message {
 
     /// What is known besides the body.
     pub fn head(&self) -> MessageHead {
-        let flags = self.block[0];
+        let flags = self.block[1];
         MessageHead {
             id: self.id(),
             qos: self.qos(),
@@ -105,7 +120,7 @@ impl Message {
 
     /// The QoS it was published with.
     pub fn qos(&self) -> QoS {
-        match self.block[0] & 0b11 {
+        match self.block[1] & 0b11 {
             0 => QoS::AtMostOnce,
             1 => QoS::AtLeastOnce,
             _ => QoS::ExactlyOnce,
@@ -150,7 +165,7 @@ impl Message {
 
     /// When it may no longer be delivered.
     pub fn expires(&self) -> Option<Timestamp> {
-        (self.block[0] & EXPIRES_BIT != 0).then(|| Timestamp::from_millis(self.word(32)))
+        (self.block[1] & EXPIRES_BIT != 0).then(|| Timestamp::from_millis(self.word(32)))
     }
 
     /// Whether its Message Expiry Interval has passed at `now` [MQTT-3.3.2-5].
@@ -160,17 +175,65 @@ impl Message {
 
     /// The same message under another head. Copies the body: give a message its identity before it is made.
     pub fn with_head(&self, head: MessageHead) -> Self {
-        Self::new(head, self.topic(), self.props(), self.payload(), &mut Vec::new())
+        Self::new(
+            head,
+            self.topic(),
+            self.props(),
+            self.payload(),
+            &mut Vec::new(),
+        )
     }
 
     /// The same message under another store identity; copies the body unless the identity is the same.
     pub fn with_id(self, id: MessageId) -> Self {
-        if self.id() == id { self } else { self.with_head(MessageHead { id, ..self.head() }) }
+        if self.id() == id {
+            self
+        } else {
+            self.with_head(MessageHead { id, ..self.head() })
+        }
     }
 
     /// Whether both share one block of memory.
     pub fn same_block(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.block, &other.block)
+    }
+
+    /// The message as it is stored: the very block, so that storing copies nothing.
+    pub fn as_record(&self) -> &[u8] {
+        &self.block
+    }
+
+    /// Reads back what [`Message::as_record`] gave.
+    ///
+    /// # Errors
+    /// See [`RecordError`].
+    pub fn from_record(bytes: &[u8]) -> Result<Self, RecordError> {
+        let [version, flags, ..] = *bytes else {
+            return Err(RecordError::Truncated);
+        };
+        if version != VERSION {
+            return Err(RecordError::Version(version));
+        }
+        if bytes.len() < Self::HEAD_LEN {
+            return Err(RecordError::Truncated);
+        }
+        if flags & !(0b11 | RETAIN_BIT | EXPIRES_BIT) != 0 || QoS::from_bits(flags & 0b11).is_none()
+        {
+            return Err(RecordError::Invalid("message flags"));
+        }
+        let message = Self {
+            block: Arc::from(bytes),
+        };
+        if message.payload_start() > message.len_bytes() {
+            return Err(RecordError::Truncated);
+        }
+        if flags & EXPIRES_BIT == 0 && message.word(32) != 0 {
+            return Err(RecordError::Invalid("message expiry"));
+        }
+        if core::str::from_utf8(&message.body()[..message.topic_len()]).is_err() {
+            return Err(RecordError::Invalid("topic"));
+        }
+        Ok(message)
     }
 
     fn topic_len(&self) -> usize {
@@ -219,8 +282,16 @@ mod tests {
     fn parts_come_back_as_given() {
         let mut scratch = Vec::new();
         for qos in [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce] {
-            for (retain, expires) in [(false, None), (true, Some(Timestamp::from_millis(u64::MAX)))] {
-                let head = MessageHead { qos, retain, expires, ..head() };
+            for (retain, expires) in [
+                (false, None),
+                (true, Some(Timestamp::from_millis(u64::MAX))),
+            ] {
+                let head = MessageHead {
+                    qos,
+                    retain,
+                    expires,
+                    ..head()
+                };
                 let message = Message::new(head, "ä/b", &[1, 0], b"payload", &mut scratch);
                 assert_eq!(message.head(), head);
                 assert_eq!(message.topic(), "ä/b");
@@ -235,13 +306,25 @@ mod tests {
     #[test]
     fn an_empty_message_is_one() {
         let message = Message::new(head(), "", &[], &[], &mut Vec::new());
-        assert_eq!((message.topic(), message.props(), message.payload()), ("", &[][..], &[][..]));
+        assert_eq!(
+            (message.topic(), message.props(), message.payload()),
+            ("", &[][..], &[][..])
+        );
     }
 
     #[test]
     fn it_expires_at_its_millisecond() {
         let at = Timestamp::from_millis(5_000);
-        let message = Message::new(MessageHead { expires: Some(at), ..head() }, "t", &[], &[], &mut Vec::new());
+        let message = Message::new(
+            MessageHead {
+                expires: Some(at),
+                ..head()
+            },
+            "t",
+            &[],
+            &[],
+            &mut Vec::new(),
+        );
         assert!(!message.is_expired(Timestamp::from_millis(4_999)));
         assert!(message.is_expired(at));
     }
@@ -250,9 +333,20 @@ mod tests {
     fn another_identity_leaves_the_rest_alone() {
         let message = Message::new(head(), "t", &[1, 0], b"x", &mut Vec::new());
         let other = message.clone().with_id(MessageId::new(8));
-        assert_eq!(other.head(), MessageHead { id: MessageId::new(8), ..head() });
+        assert_eq!(
+            other.head(),
+            MessageHead {
+                id: MessageId::new(8),
+                ..head()
+            }
+        );
         assert_eq!(other.body(), message.body());
-        assert!(message.clone().with_id(MessageId::new(7)).same_block(&message));
+        assert!(
+            message
+                .clone()
+                .with_id(MessageId::new(7))
+                .same_block(&message)
+        );
     }
 
     #[test]
@@ -263,7 +357,13 @@ mod tests {
     #[test]
     fn a_huge_body_does_not_stay_in_the_scratch() {
         let mut scratch = Vec::new();
-        let _ = Message::new(head(), "t", &[], &vec![0; SCRATCH_KEPT_BYTES + 1], &mut scratch);
+        let _ = Message::new(
+            head(),
+            "t",
+            &[],
+            &vec![0; SCRATCH_KEPT_BYTES + 1],
+            &mut scratch,
+        );
         assert_eq!(scratch.capacity(), 0);
         let _ = Message::new(head(), "t", &[], b"small", &mut scratch);
         assert!(scratch.capacity() > 0);

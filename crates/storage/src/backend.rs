@@ -1,0 +1,212 @@
+//! What a backend provides: an ordered map per table, changed by atomic batches.
+//!
+//! Deliberately absent: sessions, reference counts, positions; those are the same for all backends and live
+//! in [`crate::Planner`], so that a backend stays small enough to be trusted.
+
+use crate::record::RecordError;
+use crate::{Message, MessageId};
+
+/// A kind of rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum Table {
+    /// One row: [`crate::Meta`], at the empty key.
+    Meta = 0,
+    /// Key: session.
+    Session = 1,
+    /// Key: session, filter.
+    Subscription = 2,
+    /// Key: message. The values are bodies, up to the largest packet.
+    Message = 3,
+    /// Key: session, message, count.
+    Queue = 4,
+    /// Key: session, packet id.
+    Outbound = 5,
+    /// Key: session, packet id.
+    Inbound = 6,
+    /// Key: topic.
+    Retained = 7,
+    /// Key: session.
+    Will = 8,
+}
+
+impl Table {
+    /// Every table.
+    pub const ALL: [Self; 9] = [
+        Self::Meta,
+        Self::Session,
+        Self::Subscription,
+        Self::Message,
+        Self::Queue,
+        Self::Outbound,
+        Self::Inbound,
+        Self::Retained,
+        Self::Will,
+    ];
+
+    /// Its name, for backends that name their tables.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Meta => "meta",
+            Self::Session => "session",
+            Self::Subscription => "subscription",
+            Self::Message => "message",
+            Self::Queue => "queue",
+            Self::Outbound => "outbound",
+            Self::Inbound => "inbound",
+            Self::Retained => "retained",
+            Self::Will => "will",
+        }
+    }
+}
+
+/// Longest key: a session and the longest filter.
+pub const KEY_BYTES_MAX: usize = 8 + u16::MAX as usize;
+
+/// A value to be written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Value {
+    /// A record.
+    Record(Vec<u8>),
+    /// A message, shared with those who deliver it.
+    Message(Message),
+}
+
+impl Value {
+    /// The bytes to store.
+    pub fn as_bytes(&self) -> &[u8] {
+        match self {
+            Self::Record(bytes) => bytes,
+            Self::Message(message) => message.as_record(),
+        }
+    }
+}
+
+/// One change of one table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Write {
+    /// Creates or replaces a row.
+    Put {
+        /// The table.
+        table: Table,
+        /// The row's key.
+        key: Vec<u8>,
+        /// The row's value.
+        value: Value,
+    },
+    /// Deletes a row, if it exists.
+    Delete {
+        /// The table.
+        table: Table,
+        /// The row's key.
+        key: Vec<u8>,
+    },
+    /// Deletes every row whose key starts with `prefix`.
+    DeletePrefix {
+        /// The table.
+        table: Table,
+        /// What the keys start with.
+        prefix: Vec<u8>,
+    },
+}
+
+/// Why a backend could not do what it was asked.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum StorageError {
+    /// No space is left; the batch was not written. [`Storage::reopen`] may help later.
+    #[error("no space is left for the store: {0}")]
+    NoSpace(String),
+    /// Reading or writing failed. What was written last is unknown.
+    #[error("the store cannot be read or written: {0}")]
+    Io(String),
+    /// The data is not what was written.
+    #[error("the store is damaged: {0}")]
+    Corrupt(String),
+    /// Another broker owns the store now.
+    #[error("the store belongs to another broker now: {0}")]
+    Fenced(String),
+    /// The backend has no such ability.
+    #[error("the storage backend cannot {0}")]
+    Unsupported(&'static str),
+}
+
+impl From<RecordError> for StorageError {
+    fn from(error: RecordError) -> Self {
+        Self::Corrupt(error.to_string())
+    }
+}
+
+/// A backend: tables of ordered rows.
+///
+/// [`Storage::apply`] and [`Storage::sync`] are called by one thread; reads come from any thread, meanwhile.
+pub trait Storage: Send + Sync + 'static {
+    /// Applies all `writes` or none, in their order. They survive the end of the process from here on, the end of
+    /// the machine from the next [`Storage::sync`] on.
+    ///
+    /// # Errors
+    /// After [`StorageError::NoSpace`] nothing of the batch is in the store and it may be tried again; after any
+    /// other error the store is not to be written any more.
+    fn apply(&self, writes: &[Write]) -> Result<(), StorageError>;
+
+    /// Makes everything applied so far survive a power failure.
+    ///
+    /// # Errors
+    /// An error here is final: the operating system may have dropped the data already.
+    fn sync(&self) -> Result<(), StorageError>;
+
+    /// Shows `visit` every row whose key starts with `prefix`, in the order of keys, until it returns `false`.
+    ///
+    /// # Errors
+    /// See [`StorageError`].
+    fn scan(
+        &self,
+        table: Table,
+        prefix: &[u8],
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
+    ) -> Result<(), StorageError>;
+
+    /// As [`Storage::scan`], but keys only, for tables whose values are large.
+    ///
+    /// # Errors
+    /// See [`StorageError`].
+    fn scan_keys(
+        &self,
+        table: Table,
+        prefix: &[u8],
+        visit: &mut dyn FnMut(&[u8]) -> bool,
+    ) -> Result<(), StorageError> {
+        self.scan(table, prefix, &mut |key, _| visit(key))
+    }
+
+    /// Shows `read` the value of one row. Returns whether there is one.
+    ///
+    /// # Errors
+    /// See [`StorageError`].
+    fn get(
+        &self,
+        table: Table,
+        key: &[u8],
+        read: &mut dyn FnMut(&[u8]),
+    ) -> Result<bool, StorageError>;
+
+    /// Closes and opens the store again, after [`StorageError::NoSpace`].
+    ///
+    /// # Errors
+    /// See [`StorageError`].
+    fn reopen(&self) -> Result<(), StorageError> {
+        Err(StorageError::Unsupported("reopen its store"))
+    }
+
+    /// Reads one body; `None` where there is none.
+    ///
+    /// # Errors
+    /// See [`StorageError`].
+    fn read_body(&self, id: MessageId) -> Result<Option<Message>, StorageError> {
+        let mut read = None;
+        self.get(Table::Message, &id.get().to_be_bytes(), &mut |value| {
+            read = Some(Message::from_record(value));
+        })?;
+        Ok(read.transpose()?)
+    }
+}

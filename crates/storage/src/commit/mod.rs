@@ -1,0 +1,62 @@
+//! The broker's side of the store: batches in, a watermark out.
+//!
+//! Deliberately absent: backends, and any waiting on IO by those who submit.
+
+mod group;
+mod immediate;
+#[cfg(feature = "contract")]
+mod manual;
+
+use std::sync::Arc;
+
+use crate::backend::StorageError;
+use crate::op::StoreOp;
+use crate::{Lsn, Message, MessageId};
+
+pub use group::{CommitOptions, Fsync, GroupCommitter};
+pub use immediate::{ImmediateCommitter, NullCommitter};
+#[cfg(feature = "contract")]
+pub use manual::ManualCommitter;
+
+/// Called by the committer, on its own thread, after the watermark moved. Implementations return soon.
+pub trait CommitListener: Send + Sync {
+    /// Everything up to and including `watermark` is safe.
+    fn committed(&self, watermark: Lsn);
+    /// The store can acknowledge nothing any more. The watermark stays where it is for ever.
+    fn failed(&self, error: &str);
+    /// The store is out of space; the same batches are tried again until there is room.
+    fn stalled(&self, error: &str) {
+        let _ = error;
+    }
+}
+
+/// The broker's side of the store: submit batches, watch the watermark.
+pub trait Committer: Send + Sync {
+    /// Hands in one atomic batch; never blocks on IO. Batches commit in the order of their `Lsn`.
+    fn submit(&self, batch: Vec<StoreOp>) -> Lsn;
+    /// Everything up to and including this is safe by the chosen policy.
+    fn watermark(&self) -> Lsn;
+    /// Replaces the listener. Commits from now on are reported to it.
+    fn set_listener(&self, listener: Arc<dyn CommitListener>);
+    /// Bytes submitted and not yet committed.
+    fn backlog_bytes(&self) -> usize;
+    /// Waits until everything submitted is committed, or nothing can be any more; for shutdown.
+    fn flush(&self);
+    /// Reads bodies of queued messages and hands each to `read`, `None` where it does not exist. Blocks on
+    /// IO: call it off the runtime, and without a lock that a listener may want.
+    ///
+    /// A committer that keeps nothing has none.
+    ///
+    /// # Errors
+    /// See [`StorageError`].
+    fn read_bodies(
+        &self,
+        ids: &[MessageId],
+        read: &mut dyn FnMut(MessageId, Option<Message>),
+    ) -> Result<(), StorageError> {
+        for id in ids {
+            read(*id, None);
+        }
+        Ok(())
+    }
+}
