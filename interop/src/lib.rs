@@ -17,11 +17,13 @@ pub mod broker;
 pub mod client;
 pub mod mutants;
 pub mod proxy;
+#[cfg(feature = "embedded")]
+pub mod settings;
 pub mod statements;
 pub mod websocket;
 pub mod wire;
 
-pub use martlet_codec::{ReasonCode, Version};
+pub use martlet_codec::{QoS, ReasonCode, Version};
 pub use martlet_codec::Version::{V31, V311, V5};
 
 /// The two versions whose statements are numbered.

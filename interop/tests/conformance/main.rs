@@ -27,6 +27,8 @@ mod publish;
 mod qos;
 mod retain;
 mod session;
+#[cfg(feature = "embedded")]
+mod settings;
 mod shared;
 mod subscribe;
 mod topics;

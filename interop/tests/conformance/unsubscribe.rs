@@ -98,6 +98,7 @@ async fn deliveries_under_way_are_completed() {
         c.send(unsubscribe(3, &topic)).await;
         c.expect_unsuback(3, &[0]).await;
         c.acknowledge(&two).await;
+        c.expect_nothing().await;
         // The unacknowledged one is even sent again after a reconnect.
         c.cut();
         let mut c = client(version).id(&id).resume().connect(broker).await;
