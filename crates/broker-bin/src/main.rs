@@ -1,2 +1,35 @@
-//! The martlet binary.
-fn main() {}
+//! The `martlet` program: puts commands, configuration, storage and broker together.
+//!
+//! Deliberately absent: decisions. Commands and settings live in `martlet-cli`, everything MQTT in `martlet-broker`.
+
+use std::process::ExitCode;
+
+use martlet_cli::args::{self, Command, ServeArgs};
+use martlet_cli::{check, client, output, passwd};
+
+mod serve;
+
+fn main() -> ExitCode {
+    let command = match args::parse(std::env::args_os()) {
+        Ok(command) => command,
+        Err(code) => return code,
+    };
+    match command {
+        Command::Serve(args) => run_serve(&args),
+        Command::Check(args) => check::run(&args),
+        Command::Passwd(args) => passwd::run(&args),
+        Command::Pub(args) => client::publish(&args),
+        Command::Sub(args) => client::subscribe(&args),
+        Command::Rr(args) => client::request(&args),
+    }
+}
+
+fn run_serve(args: &ServeArgs) -> ExitCode {
+    match serve::run(args) {
+        Ok(code) => code,
+        Err(error) => {
+            output::stderr_line(&error.to_string());
+            ExitCode::FAILURE
+        }
+    }
+}

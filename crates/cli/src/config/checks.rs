@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use argon2::password_hash::phc::PasswordHash;
-use martlet_broker::config::{Config, Rights};
+use martlet_broker::auth::StaticAuth;
+use martlet_broker::config::{Config, Rights, User};
 use martlet_topic::TopicFilter;
 use martlet_transport::ListenAddress;
 
@@ -15,16 +15,13 @@ use super::suggest::nearest;
 use super::tree::{KeyPath, Node};
 
 /// Longest duration that is accepted: long enough for every use, short enough to be added to any clock.
-const DURATION_MAX: Duration = Duration::from_secs(10 * 365 * 86_400);
+const DURATION_MAX: Duration = Duration::from_hours(10 * 365 * 24);
 
 /// Largest packet that MQTT can express: one byte, four of length, 268,435,455 of content.
 const PACKET_BYTES_MAX: u64 = 268_435_460;
 
 /// Longest string that MQTT can express, in bytes.
 const STRING_BYTES_MAX: usize = 65_535;
-
-/// Most costly hash that is accepted, in KiB of memory: checking a password must not exhaust the machine.
-const HASH_MEMORY_KIB_MAX: u32 = 1 << 20;
 
 struct Checker<'a> {
     tree: &'a Node,
@@ -34,7 +31,10 @@ struct Checker<'a> {
 impl Checker<'_> {
     fn add(&mut self, key: &str, message: impl AsRef<str>) -> &mut Problem {
         let origin = self.tree.origin_of(&KeyPath::parse(key), false);
-        self.problems.push(Problem::new(origin, format!("`{key}` {}", message.as_ref())));
+        self.problems.push(Problem::new(
+            origin,
+            format!("`{key}` {}", message.as_ref()),
+        ));
         let last = self.problems.len() - 1;
         &mut self.problems[last]
     }
@@ -66,8 +66,18 @@ pub(crate) fn check(settings: &Settings, tree: &Node, problems: &mut Vec<Problem
     program(settings, &mut checker);
     mqtt(&settings.broker, &mut checker);
     limits(&settings.broker, &mut checker);
-    rights("anonymous.rights", &settings.broker.anonymous.rights, &mut checker);
+    rights(
+        "anonymous.rights",
+        &settings.broker.anonymous.rights,
+        &mut checker,
+    );
     users(&settings.broker, &mut checker);
+    // What the broker itself refuses is refused here as well, whatever the checks above know.
+    if checker.problems.is_empty()
+        && let Err(error) = settings.broker.check()
+    {
+        checker.add(&error.key, error.problem);
+    }
     warnings(settings)
 }
 
@@ -107,11 +117,17 @@ pub(crate) fn log_level_problem(level: &str) -> Option<(String, Option<String>)>
         };
         if !LEVELS.contains(&word) {
             let help = nearest(word, LEVELS).map(|near| format!("did you mean \"{near}\"?"));
-            return Some((format!("has \"{word}\", which is none of {}", LEVELS.join(", ")), help));
+            return Some((
+                format!("has \"{word}\", which is none of {}", LEVELS.join(", ")),
+                help,
+            ));
         }
         let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | ':');
         if target.is_some_and(|target| target.is_empty() || !target.chars().all(plain)) {
-            return Some((format!("has the part \"{part}\", whose target is no module path"), None));
+            return Some((
+                format!("has the part \"{part}\", whose target is no module path"),
+                None,
+            ));
         }
     }
     None
@@ -121,11 +137,15 @@ fn listeners(settings: &Settings, checker: &mut Checker<'_>) {
     const LISTENERS_MAX: usize = 256;
     let listeners = &settings.program.listeners;
     if listeners.is_empty() {
-        checker.add("listeners", "is empty: nobody could connect").help =
-            Some("add [[listeners]] with url = \"tcp://127.0.0.1:1883\"".to_owned());
+        checker
+            .add("listeners", "is empty: nobody could connect")
+            .help = Some("add [[listeners]] with url = \"tcp://127.0.0.1:1883\"".to_owned());
     }
     if listeners.len() > LISTENERS_MAX {
-        checker.add("listeners", format!("has more than {LISTENERS_MAX} elements"));
+        checker.add(
+            "listeners",
+            format!("has more than {LISTENERS_MAX} elements"),
+        );
         return;
     }
     let mut ids: BTreeMap<String, usize> = BTreeMap::new();
@@ -133,8 +153,9 @@ fn listeners(settings: &Settings, checker: &mut Checker<'_>) {
     for (index, listener) in listeners.iter().enumerate() {
         let key = |name: &str| format!("listeners[{index}].{name}");
         if listener.url.is_empty() {
-            checker.add(&format!("listeners[{index}]"), "has no url").help =
-                Some("add url = \"tcp://127.0.0.1:1883\"".to_owned());
+            checker
+                .add(&format!("listeners[{index}]"), "has no url")
+                .help = Some("add url = \"tcp://127.0.0.1:1883\"".to_owned());
             continue;
         }
         match listener.url.parse::<ListenAddress>() {
@@ -145,7 +166,10 @@ fn listeners(settings: &Settings, checker: &mut Checker<'_>) {
             Ok(address) if address.host_port().port != 0 => {
                 let place = address.host_port().to_string();
                 if let Some(first) = places.insert(place.clone(), index) {
-                    checker.add(&key("url"), format!("listens on {place}, as listeners[{first}] does"));
+                    checker.add(
+                        &key("url"),
+                        format!("listens on {place}, as listeners[{first}] does"),
+                    );
                 }
             }
             Ok(_) => {}
@@ -153,32 +177,56 @@ fn listeners(settings: &Settings, checker: &mut Checker<'_>) {
         let id = listener.id_or_derived();
         let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
         if id.len() > 64 || !id.chars().all(plain) {
-            checker.add(&key("id"), "must be at most 64 letters, digits, `-`, `_` and `.`");
+            checker.add(
+                &key("id"),
+                "must be at most 64 letters, digits, `-`, `_` and `.`",
+            );
         }
         // Listeners on port 0 without an id would all be called alike; they are numbered when they start.
         let derived = listener.id.is_empty();
         if let Some(first) = ids.insert(id.clone(), index)
             && !derived
         {
-            checker.add(&key("id"), format!("is \"{id}\", which is the id of listeners[{first}]"));
+            checker.add(
+                &key("id"),
+                format!("is \"{id}\", which is the id of listeners[{first}]"),
+            );
         }
         checker.range(&key("backlog"), &listener.backlog, &1, &65_535);
         // Linux's own bound.
-        checker.range(&key("tcp_keepalive_secs"), &listener.tcp_keepalive_secs, &0, &32_767);
+        checker.range(
+            &key("tcp_keepalive_secs"),
+            &listener.tcp_keepalive_secs,
+            &0,
+            &32_767,
+        );
     }
 }
 
 fn mqtt(config: &Config, checker: &mut Checker<'_>) {
     let mqtt = &config.mqtt;
-    checker.range("mqtt.minimum_protocol_level", &mqtt.minimum_protocol_level, &3, &5);
+    checker.range(
+        "mqtt.minimum_protocol_level",
+        &mqtt.minimum_protocol_level,
+        &3,
+        &5,
+    );
     checker.at_least("mqtt.receive_maximum", &mqtt.receive_maximum, &1);
     // Two bytes are the smallest packet, but a broker that takes no SUBSCRIBE is of no use.
-    checker.range("mqtt.maximum_packet_size", &mqtt.maximum_packet_size, &64, &PACKET_BYTES_MAX);
+    checker.range(
+        "mqtt.maximum_packet_size",
+        &mqtt.maximum_packet_size,
+        &64,
+        &PACKET_BYTES_MAX,
+    );
     let response = &mqtt.response_information;
     if response.len() > STRING_BYTES_MAX / 2 {
         checker.add("mqtt.response_information", "is longer than 32767 bytes");
     } else if response.contains(['+', '#', '\0']) {
-        checker.add("mqtt.response_information", "must begin topic names, so it contains no `+`, `#` or U+0000");
+        checker.add(
+            "mqtt.response_information",
+            "must begin topic names, so it contains no `+`, `#` or U+0000",
+        );
     }
 }
 
@@ -187,19 +235,54 @@ fn limits(config: &Config, checker: &mut Checker<'_>) {
     checker.at_least("limits.connections_max", &limits.connections_max, &1);
     checker.at_least("limits.sessions_max", &limits.sessions_max, &1);
     checker.duration("limits.connect_timeout", limits.connect_timeout, false);
-    checker.range("limits.connect_packet_size_max", &limits.connect_packet_size_max, &64, &PACKET_BYTES_MAX);
+    checker.range(
+        "limits.connect_packet_size_max",
+        &limits.connect_packet_size_max,
+        &64,
+        &PACKET_BYTES_MAX,
+    );
     // [MQTT-3.1.3-5]: 23 bytes must be possible.
-    checker.range("limits.client_id_bytes_max", &limits.client_id_bytes_max, &23, &STRING_BYTES_MAX);
-    checker.range("limits.topic_levels_max", &limits.topic_levels_max, &1, &STRING_BYTES_MAX);
-    checker.range("limits.topic_bytes_max", &limits.topic_bytes_max, &1, &STRING_BYTES_MAX);
-    checker.at_least("limits.subscriptions_per_client_max", &limits.subscriptions_per_client_max, &1);
+    checker.range(
+        "limits.client_id_bytes_max",
+        &limits.client_id_bytes_max,
+        &23,
+        &STRING_BYTES_MAX,
+    );
+    checker.range(
+        "limits.topic_levels_max",
+        &limits.topic_levels_max,
+        &1,
+        &STRING_BYTES_MAX,
+    );
+    checker.range(
+        "limits.topic_bytes_max",
+        &limits.topic_bytes_max,
+        &1,
+        &STRING_BYTES_MAX,
+    );
+    checker.at_least(
+        "limits.subscriptions_per_client_max",
+        &limits.subscriptions_per_client_max,
+        &1,
+    );
     checker.at_least("limits.inflight_max", &limits.inflight_max, &1);
     checker.duration("limits.inflight_expiry", limits.inflight_expiry, true);
-    checker.at_least("limits.pending_bytes_max", &limits.pending_bytes_max, &1_024);
-    checker.duration("limits.slow_consumer_timeout", limits.slow_consumer_timeout, false);
+    checker.at_least(
+        "limits.pending_bytes_max",
+        &limits.pending_bytes_max,
+        &1_024,
+    );
+    checker.duration(
+        "limits.slow_consumer_timeout",
+        limits.slow_consumer_timeout,
+        false,
+    );
     checker.duration("sys.interval", config.sys.interval, true);
     if !config.sys.interval.is_zero() && config.sys.interval < Duration::from_secs(1) {
-        checker.add("sys.interval", "is shorter than 1s; write \"0s\" to publish none");
+        checker.add(
+            "sys.interval",
+            "is shorter than 1s; write \"0s\" to publish none",
+        );
     }
 }
 
@@ -215,10 +298,15 @@ fn rights(prefix: &str, rights: &Rights, checker: &mut Checker<'_>) {
             let key = format!("{prefix}.{name}[{index}]");
             if let Err(error) = TopicFilter::new(filter) {
                 let quoted: String = filter.chars().take(60).collect();
-                checker.add(&key, format!("is \"{quoted}\", which is no topic filter: {error}"));
+                checker.add(
+                    &key,
+                    format!("is \"{quoted}\", which is no topic filter: {error}"),
+                );
             } else if filter.starts_with("$share/") {
-                checker.add(&key, "is a shared subscription").help =
-                    Some("rights are about the filter behind the share name: leave out `$share/NAME/`".to_owned());
+                checker.add(&key, "is a shared subscription").help = Some(
+                    "rights are about the filter behind the share name: leave out `$share/NAME/`"
+                        .to_owned(),
+                );
             }
         }
     }
@@ -231,16 +319,30 @@ fn users(config: &Config, checker: &mut Checker<'_>) {
         if user.name.is_empty() {
             checker.add(&format!("users[{index}]"), "has no name");
         } else if user.name.len() > STRING_BYTES_MAX || user.name.contains('\0') {
-            checker.add(&key("name"), "can be sent by no client: it is too long or contains U+0000");
+            checker.add(
+                &key("name"),
+                "can be sent by no client: it is too long or contains U+0000",
+            );
         } else if let Some(first) = names.insert(&user.name, index) {
-            checker.add(&key("name"), format!("is the name of users[{first}] as well"));
+            checker.add(
+                &key("name"),
+                format!("is the name of users[{first}] as well"),
+            );
         }
         if user.client_id.len() > STRING_BYTES_MAX || user.client_id.contains('\0') {
-            checker.add(&key("client_id"), "can be sent by no client: it is too long or contains U+0000");
+            checker.add(
+                &key("client_id"),
+                "can be sent by no client: it is too long or contains U+0000",
+            );
         }
         if let Some(message) = hash_problem(&user.password_hash) {
-            let place = if user.password_hash.is_empty() { format!("users[{index}]") } else { key("password_hash") };
-            checker.add(&place, message).help = Some("`martlet passwd NAME` prints the line to put here".to_owned());
+            let place = if user.password_hash.is_empty() {
+                format!("users[{index}]")
+            } else {
+                key("password_hash")
+            };
+            checker.add(&place, message).help =
+                Some("`martlet passwd NAME` prints the line to put here".to_owned());
         }
         rights(&key("rights"), &user.rights, checker);
     }
@@ -254,27 +356,38 @@ fn hash_problem(hash: &str) -> Option<String> {
     if !hash.starts_with("$argon2id$") {
         return Some("is not an argon2id hash (those begin with `$argon2id$`)".to_owned());
     }
-    let Ok(parsed) = PasswordHash::new(hash) else {
-        return Some("is not a complete argon2id hash; was it cut off?".to_owned());
+    // The broker is the judge; its words about a hash do not repeat it.
+    let user = User {
+        name: "x".to_owned(),
+        password_hash: hash.to_owned(),
+        ..User::default()
     };
-    if parsed.salt.is_none() || parsed.hash.is_none() {
-        return Some("is not a complete argon2id hash: salt or hash is missing".to_owned());
-    }
-    match argon2::Params::try_from(&parsed) {
-        Ok(params) if params.m_cost() > HASH_MEMORY_KIB_MAX => Some("wants more than 1 GiB of memory".to_owned()),
-        Ok(_) => None,
-        Err(error) => Some(format!("has bad parameters: {error}")),
-    }
+    let config = Config {
+        users: vec![user],
+        ..Config::default()
+    };
+    let problem = StaticAuth::new(&config).err()?.problem;
+    Some(
+        problem
+            .strip_prefix("the hash of user \"x\" ")
+            .unwrap_or(&problem)
+            .to_owned(),
+    )
 }
 
 fn warnings(settings: &Settings) -> Vec<String> {
     let mut warnings = Vec::new();
     let broker = &settings.broker;
     if broker.users.is_empty() && broker.anonymous.allow == Some(false) {
-        warnings.push("nobody can connect: there are no [[users]], and anonymous.allow is false".to_owned());
+        warnings.push(
+            "nobody can connect: there are no [[users]], and anonymous.allow is false".to_owned(),
+        );
     }
     if !broker.users.is_empty() && broker.anonymous.allow == Some(true) {
-        warnings.push("clients without a user name connect as well, because anonymous.allow is true".to_owned());
+        warnings.push(
+            "clients without a user name connect as well, because anonymous.allow is true"
+                .to_owned(),
+        );
     }
     warnings
 }

@@ -14,9 +14,15 @@ use super::tree::{Entry, KeyPath, Node, Step, Value};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
     /// A key that its table does not have, and those it has.
-    UnknownKey { key: String, known: &'static [&'static str] },
+    UnknownKey {
+        key: String,
+        known: &'static [&'static str],
+    },
     /// A word that is none of those possible.
-    UnknownWord { word: String, known: &'static [&'static str] },
+    UnknownWord {
+        word: String,
+        known: &'static [&'static str],
+    },
     /// A value of the wrong type or outside its range.
     Unfit { found: String, wanted: String },
     /// A sentence.
@@ -53,7 +59,10 @@ impl std::error::Error for DeError {}
 
 impl From<Fault> for DeError {
     fn from(fault: Fault) -> Self {
-        Self { steps: Vec::new(), fault }
+        Self {
+            steps: Vec::new(),
+            fault,
+        }
     }
 }
 
@@ -63,7 +72,11 @@ impl de::Error for DeError {
     }
 
     fn invalid_type(found: Unexpected<'_>, wanted: &dyn de::Expected) -> Self {
-        Fault::Unfit { found: in_words(found), wanted: kind_in_words(&wanted.to_string()) }.into()
+        Fault::Unfit {
+            found: in_words(found),
+            wanted: kind_in_words(&wanted.to_string()),
+        }
+        .into()
     }
 
     fn invalid_value(found: Unexpected<'_>, wanted: &dyn de::Expected) -> Self {
@@ -71,11 +84,19 @@ impl de::Error for DeError {
     }
 
     fn unknown_variant(word: &str, known: &'static [&'static str]) -> Self {
-        Fault::UnknownWord { word: word.to_owned(), known }.into()
+        Fault::UnknownWord {
+            word: word.to_owned(),
+            known,
+        }
+        .into()
     }
 
     fn unknown_field(key: &str, known: &'static [&'static str]) -> Self {
-        Fault::UnknownKey { key: key.to_owned(), known }.into()
+        Fault::UnknownKey {
+            key: key.to_owned(),
+            known,
+        }
+        .into()
     }
 }
 
@@ -154,11 +175,20 @@ impl<'a> NodeDeserializer<'a> {
             Value::Array(items) => visitor.visit_seq(Items { items, next: 0 }),
             // An array of words can be written without brackets in a variable or flag.
             Value::Text(text) => {
-                let words = text.split(',').map(str::trim).filter(|word| !word.is_empty());
+                let words = text
+                    .split(',')
+                    .map(str::trim)
+                    .filter(|word| !word.is_empty());
                 let items: Vec<Node> = words
-                    .map(|word| Node { value: Value::Text(word.to_owned()), origin: self.0.origin.clone() })
+                    .map(|word| Node {
+                        value: Value::Text(word.to_owned()),
+                        origin: self.0.origin.clone(),
+                    })
                     .collect();
-                visitor.visit_seq(Items { items: &items, next: 0 })
+                visitor.visit_seq(Items {
+                    items: &items,
+                    next: 0,
+                })
             }
             _ => Err(de::Error::invalid_type(self.unexpected(), &visitor)),
         }
@@ -166,7 +196,10 @@ impl<'a> NodeDeserializer<'a> {
 
     fn table<'de, V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DeError> {
         match &self.0.value {
-            Value::Table(table) => visitor.visit_map(Keys { entries: table.iter(), value: None }),
+            Value::Table(table) => visitor.visit_map(Keys {
+                entries: table.iter(),
+                value: None,
+            }),
             _ => Err(de::Error::invalid_type(self.unexpected(), &visitor)),
         }
     }
@@ -271,7 +304,11 @@ impl<'de> Deserializer<'de> for NodeDeserializer<'_> {
                 let word: StrDeserializer<'_, DeError> = word.as_str().into_deserializer();
                 visitor.visit_enum(word)
             }
-            _ => Err(Fault::Unfit { found: in_words(self.unexpected()), wanted: "a word in quotes".to_owned() }.into()),
+            _ => Err(Fault::Unfit {
+                found: in_words(self.unexpected()),
+                wanted: "a word in quotes".to_owned(),
+            }
+            .into()),
         }
     }
 
@@ -289,11 +326,18 @@ struct Items<'a> {
 impl<'de> de::SeqAccess<'de> for Items<'_> {
     type Error = DeError;
 
-    fn next_element_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<Option<T::Value>, DeError> {
-        let Some(item) = self.items.get(self.next) else { return Ok(None) };
+    fn next_element_seed<T: DeserializeSeed<'de>>(
+        &mut self,
+        seed: T,
+    ) -> Result<Option<T::Value>, DeError> {
+        let Some(item) = self.items.get(self.next) else {
+            return Ok(None);
+        };
         let index = self.next;
         self.next += 1;
-        seed.deserialize(NodeDeserializer(item)).map(Some).map_err(|error| error.within(Step::Index(index)))
+        seed.deserialize(NodeDeserializer(item))
+            .map(Some)
+            .map_err(|error| error.within(Step::Index(index)))
     }
 }
 
@@ -306,15 +350,25 @@ struct Keys<'a> {
 impl<'de> de::MapAccess<'de> for Keys<'_> {
     type Error = DeError;
 
-    fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, DeError> {
-        let Some((key, entry)) = self.entries.next() else { return Ok(None) };
+    fn next_key_seed<K: DeserializeSeed<'de>>(
+        &mut self,
+        seed: K,
+    ) -> Result<Option<K::Value>, DeError> {
+        let Some((key, entry)) = self.entries.next() else {
+            return Ok(None);
+        };
         self.value = Some((key, &entry.node));
         let name: StrDeserializer<'_, DeError> = key.as_str().into_deserializer();
-        seed.deserialize(name).map(Some).map_err(|error| error.within(Step::Key(key.clone())))
+        seed.deserialize(name)
+            .map(Some)
+            .map_err(|error| error.within(Step::Key(key.clone())))
     }
 
     fn next_value_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<T::Value, DeError> {
-        let Some((key, node)) = self.value.take() else { return Err(de::Error::custom("a value without a key")) };
-        seed.deserialize(NodeDeserializer(node)).map_err(|error| error.within(Step::Key(key.to_owned())))
+        let Some((key, node)) = self.value.take() else {
+            return Err(de::Error::custom("a value without a key"));
+        };
+        seed.deserialize(NodeDeserializer(node))
+            .map_err(|error| error.within(Step::Key(key.to_owned())))
     }
 }

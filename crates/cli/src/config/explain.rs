@@ -16,7 +16,11 @@ pub(crate) fn explain(error: &DeError, tree: &Node) -> Problem {
             let words: Vec<String> = known.iter().map(|word| format!("\"{word}\"")).collect();
             let problem = Problem::new(
                 tree.origin_of(&path, false),
-                format!("`{path}` is \"{}\", which is none of {}", shorten(word), words.join(", ")),
+                format!(
+                    "`{path}` is \"{}\", which is none of {}",
+                    shorten(word),
+                    words.join(", ")
+                ),
             );
             match nearest(word, known.iter().copied()) {
                 Some(word) => problem.help(format!("did you mean \"{word}\"?")),
@@ -27,8 +31,10 @@ pub(crate) fn explain(error: &DeError, tree: &Node) -> Problem {
             // What stands where a hash should may be the password itself.
             let secret = path.last_key().is_some_and(|key| key.contains("password"));
             let found = if secret { "something else" } else { found };
-            let problem =
-                Problem::new(tree.origin_of(&path, false), format!("`{path}` is {found}, but must be {wanted}"));
+            let problem = Problem::new(
+                tree.origin_of(&path, false),
+                format!("`{path}` is {found}, but must be {wanted}"),
+            );
             match (found, wanted.as_str(), path.0.last()) {
                 ("a table", "an array", Some(Step::Key(key))) => {
                     problem.help(format!("write [[{key}]], with two brackets on each side"))
@@ -36,17 +42,30 @@ pub(crate) fn explain(error: &DeError, tree: &Node) -> Problem {
                 _ => problem,
             }
         }
-        Fault::Said(sentence) => Problem::new(tree.origin_of(&path, false), format!("`{path}`: {sentence}")),
+        Fault::Said(sentence) => Problem::new(
+            tree.origin_of(&path, false),
+            format!("`{path}`: {sentence}"),
+        ),
     }
 }
 
 fn unknown_key(key: &str, known: &'static [&'static str], path: &KeyPath, tree: &Node) -> Problem {
     let parent = path.parent();
     let top = parent.0.is_empty();
-    let place = if top { "at the top level".to_owned() } else { format!("in [{parent}]") };
+    let place = if top {
+        "at the top level".to_owned()
+    } else {
+        format!("in [{parent}]")
+    };
     let origin = tree.origin_of(path, true);
-    let problem = Problem::new(origin.clone(), format!("unknown key `{}` {place}", shorten(key)));
-    let siblings = known.iter().copied().chain(PROGRAM_KEYS.into_iter().filter(|_| top));
+    let problem = Problem::new(
+        origin.clone(),
+        format!("unknown key `{}` {place}", shorten(key)),
+    );
+    let siblings = known
+        .iter()
+        .copied()
+        .chain(PROGRAM_KEYS.into_iter().filter(|_| top));
     if let Some(near) = nearest(key, siblings) {
         let near = match origin {
             Origin::Env(_) => env_name(&parent.join(Step::Key(near.to_owned()))),
@@ -62,14 +81,18 @@ fn unknown_key(key: &str, known: &'static [&'static str], path: &KeyPath, tree: 
     }
     // A name of another table, or one with its table in front and the wrong separator.
     let anywhere = known_keys().iter().map(String::as_str);
-    let names = anywhere.clone().filter_map(|path| path.rsplit_once('.').map(|(_, name)| name));
+    let names = anywhere
+        .clone()
+        .filter_map(|path| path.rsplit_once('.').map(|(_, name)| name));
     match (nearest(key, names), nearest(&path.to_string(), anywhere)) {
-        (Some(name), _) => {
-            problem.help(format!("did you mean `{name}` in {}?", tables_with(name).first().map_or("", String::as_str)))
-        }
-        (None, Some(path)) if matches!(origin, Origin::Env(_)) => {
-            problem.help(format!("did you mean `{}`?", env_name(&KeyPath::parse(path))))
-        }
+        (Some(name), _) => problem.help(format!(
+            "did you mean `{name}` in {}?",
+            tables_with(name).first().map_or("", String::as_str)
+        )),
+        (None, Some(path)) if matches!(origin, Origin::Env(_)) => problem.help(format!(
+            "did you mean `{}`?",
+            env_name(&KeyPath::parse(path))
+        )),
         (None, Some(path)) => problem.help(format!("did you mean `{path}`?")),
         (None, None) => problem,
     }

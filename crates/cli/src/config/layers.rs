@@ -29,46 +29,85 @@ pub(crate) fn file(text: &str) -> Result<Node, Vec<Problem>> {
     }
     let mut problems = Vec::new();
     let span = table.span();
-    let node = from_table(table.into_inner(), Origin::File(span), 0, &mut problems, &Origin::File);
-    if problems.is_empty() { Ok(node) } else { Err(problems) }
+    let node = from_table(
+        table.into_inner(),
+        Origin::File(span),
+        0,
+        &mut problems,
+        &Origin::File,
+    );
+    if problems.is_empty() {
+        Ok(node)
+    } else {
+        Err(problems)
+    }
 }
 
 /// Turns a span into an origin: the span itself for files, the whole flag or variable for the others.
 type Place<'a> = &'a dyn Fn(std::ops::Range<usize>) -> Origin;
 
-fn from_table(table: DeTable<'_>, origin: Origin, depth: usize, problems: &mut Vec<Problem>, place: Place<'_>) -> Node {
+fn from_table(
+    table: DeTable<'_>,
+    origin: Origin,
+    depth: usize,
+    problems: &mut Vec<Problem>,
+    place: Place<'_>,
+) -> Node {
     let mut entries = BTreeMap::new();
     for (key, value) in table {
-        let entry = Entry { key: place(key.span()), node: from_value(value, depth + 1, problems, place) };
+        let entry = Entry {
+            key: place(key.span()),
+            node: from_value(value, depth + 1, problems, place),
+        };
         entries.insert(key.into_inner().into_owned(), entry);
     }
-    Node { value: Value::Table(entries), origin }
+    Node {
+        value: Value::Table(entries),
+        origin,
+    }
 }
 
 /// Copies a parsed value; what is nested too deep becomes a problem, which bounds every later recursion.
-fn from_value(value: Spanned<DeValue<'_>>, depth: usize, problems: &mut Vec<Problem>, place: Place<'_>) -> Node {
+fn from_value(
+    value: Spanned<DeValue<'_>>,
+    depth: usize,
+    problems: &mut Vec<Problem>,
+    place: Place<'_>,
+) -> Node {
     let origin = place(value.span());
     if depth > DEPTH_MAX {
         if problems.is_empty() {
-            problems.push(Problem::new(origin.clone(), format!("nested deeper than {DEPTH_MAX} levels")));
+            problems.push(Problem::new(
+                origin.clone(),
+                format!("nested deeper than {DEPTH_MAX} levels"),
+            ));
         }
-        return Node { value: Value::Bool(false), origin };
+        return Node {
+            value: Value::Bool(false),
+            origin,
+        };
     }
     let value = match value.into_inner() {
         DeValue::String(text) => Value::String(text.into_owned()),
         DeValue::Integer(number) => match i64::from_str_radix(number.as_str(), number.radix()) {
             Ok(number) => Value::Integer(number),
             Err(_) => {
-                problems.push(Problem::new(origin.clone(), "a number too large for any setting"));
+                problems.push(Problem::new(
+                    origin.clone(),
+                    "a number too large for any setting",
+                ));
                 Value::Integer(0)
             }
         },
         DeValue::Float(number) => Value::Float(number.as_str().parse().unwrap_or(f64::NAN)),
         DeValue::Boolean(value) => Value::Bool(value),
         DeValue::Datetime(datetime) => Value::Datetime(datetime.to_string()),
-        DeValue::Array(items) => {
-            Value::Array(items.into_iter().map(|item| from_value(item, depth + 1, problems, place)).collect())
-        }
+        DeValue::Array(items) => Value::Array(
+            items
+                .into_iter()
+                .map(|item| from_value(item, depth + 1, problems, place))
+                .collect(),
+        ),
         DeValue::Table(table) => return from_table(table, origin, depth, problems, place),
     };
     Node { value, origin }
@@ -77,11 +116,18 @@ fn from_value(value: Spanned<DeValue<'_>>, depth: usize, problems: &mut Vec<Prob
 /// A value from a variable or flag: TOML if it begins like a string, array or table, else bare text.
 pub(crate) fn text(text: &str, origin: &Origin) -> Result<Node, Problem> {
     if !text.trim_start().starts_with(['"', '\'', '[', '{']) {
-        return Ok(Node { value: Value::Text(text.to_owned()), origin: origin.clone() });
+        return Ok(Node {
+            value: Value::Text(text.to_owned()),
+            origin: origin.clone(),
+        });
     }
     let mut problems = Vec::new();
-    let parsed = DeValue::parse(text.trim())
-        .map_err(|error| Problem::new(origin.clone(), format!("not a TOML value: {}", error.message())))?;
+    let parsed = DeValue::parse(text.trim()).map_err(|error| {
+        Problem::new(
+            origin.clone(),
+            format!("not a TOML value: {}", error.message()),
+        )
+    })?;
     let node = from_value(parsed, 0, &mut problems, &|_| origin.clone());
     match problems.pop() {
         Some(problem) => Err(problem),
@@ -111,10 +157,12 @@ pub(crate) fn environment(
 
 /// `MARTLET_USERS__0__NAME` is `users[0].name`.
 fn env_path(name: &str) -> KeyPath {
-    let steps = name[ENV_PREFIX.len()..].split("__").map(|step| match step.parse() {
-        Ok(index) => Step::Index(index),
-        Err(_) => Step::Key(step.to_ascii_lowercase()),
-    });
+    let steps = name[ENV_PREFIX.len()..]
+        .split("__")
+        .map(|step| match step.parse() {
+            Ok(index) => Step::Index(index),
+            Err(_) => Step::Key(step.to_ascii_lowercase()),
+        });
     KeyPath(steps.collect())
 }
 
@@ -152,11 +200,23 @@ pub(crate) fn set(tree: &mut Node, assignment: &str, problems: &mut Vec<Problem>
         problems.push(problem);
         return;
     };
-    put(tree, &KeyPath::parse(key.trim()), value.trim(), &origin, problems);
+    put(
+        tree,
+        &KeyPath::parse(key.trim()),
+        value.trim(),
+        &origin,
+        problems,
+    );
 }
 
 /// Puts bare text or a TOML value at `path`.
-pub(crate) fn put(tree: &mut Node, path: &KeyPath, value: &str, origin: &Origin, problems: &mut Vec<Problem>) {
+pub(crate) fn put(
+    tree: &mut Node,
+    path: &KeyPath,
+    value: &str,
+    origin: &Origin,
+    problems: &mut Vec<Problem>,
+) {
     if path.0.len() > DEPTH_MAX || !matches!(path.0.first(), Some(Step::Key(_))) {
         problems.push(Problem::new(origin.clone(), "does not name a key"));
         return;
@@ -203,7 +263,11 @@ mod tests {
         ] {
             assert!(is_service_link(name), "{name}");
         }
-        for name in ["MARTLET_LOG__LEVEL", "MARTLET_PID_FILE", "MARTLET_LISTENERS__0__REUSE_PORT"] {
+        for name in [
+            "MARTLET_LOG__LEVEL",
+            "MARTLET_PID_FILE",
+            "MARTLET_LISTENERS__0__REUSE_PORT",
+        ] {
             assert!(!is_service_link(name), "{name}");
         }
     }

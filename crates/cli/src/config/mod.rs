@@ -15,7 +15,7 @@ mod settings;
 mod suggest;
 mod tree;
 
-pub(crate) use checks::{is_loopback, log_level_problem};
+pub(crate) use checks::is_loopback;
 pub use print::{Format, PrintOptions};
 pub use problem::{Place, Problem, Problems, Source};
 pub use schema::known_keys;
@@ -87,7 +87,10 @@ impl Loaded {
     /// A complaint of the broker about `key`, placed like those of this module.
     pub fn problem(&self, key: &str, message: &str) -> Problems {
         let origin = self.tree.origin_of(&KeyPath::parse(key), false);
-        Problems { source: self.source.clone(), list: vec![Problem::new(origin, format!("`{key}`: {message}"))] }
+        Problems {
+            source: self.source.clone(),
+            list: vec![Problem::new(origin, format!("`{key}`: {message}"))],
+        }
     }
 
     /// The keys whose values differ from those of `other`, sorted.
@@ -109,12 +112,22 @@ pub fn load(inputs: &Inputs) -> Result<Loaded, Problems> {
     let (file, source) = match find_file(inputs) {
         Ok(Some((path, source))) => (Some(path), Some(source)),
         Ok(None) => (None, None),
-        Err(problem) => return Err(Problems { source: None, list: vec![problem] }),
+        Err(problem) => {
+            return Err(Problems {
+                source: None,
+                list: vec![problem],
+            });
+        }
     };
     let mut tree = match &source {
         Some(source) => match layers::file(&source.text) {
             Ok(tree) => tree,
-            Err(list) => return Err(Problems { source: Some(source.clone()), list }),
+            Err(list) => {
+                return Err(Problems {
+                    source: Some(source.clone()),
+                    list,
+                });
+            }
         },
         None => Node::table(),
     };
@@ -124,7 +137,13 @@ pub fn load(inputs: &Inputs) -> Result<Loaded, Problems> {
         layers::set(&mut tree, assignment, &mut problems);
     }
     for (key, value, flag) in &inputs.flags {
-        layers::put(&mut tree, &KeyPath::parse(key), value, &Origin::Flag(flag.clone()), &mut problems);
+        layers::put(
+            &mut tree,
+            &KeyPath::parse(key),
+            value,
+            &Origin::Flag(flag.clone()),
+            &mut problems,
+        );
     }
     replace_listeners(&mut tree, &inputs.listen);
 
@@ -136,10 +155,16 @@ pub fn load(inputs: &Inputs) -> Result<Loaded, Problems> {
 /// # Errors
 /// As [`load`].
 pub fn parse(name: &str, text: &str) -> Result<Loaded, Problems> {
-    let source = Source { name: name.to_owned(), text: text.to_owned() };
+    let source = Source {
+        name: name.to_owned(),
+        text: text.to_owned(),
+    };
     match layers::file(text) {
         Ok(tree) => finish(tree, None, Some(source), Vec::new()),
-        Err(list) => Err(Problems { source: Some(source), list }),
+        Err(list) => Err(Problems {
+            source: Some(source),
+            list,
+        }),
     }
 }
 
@@ -153,14 +178,23 @@ fn finish(
     let settings = read(&mut tree, &mut problems);
     let warnings = checks::check(&settings, &tree, &mut problems);
     if problems.is_empty() {
-        return Ok(Loaded { settings, file, warnings, source, tree });
+        return Ok(Loaded {
+            settings,
+            file,
+            warnings,
+            source,
+            tree,
+        });
     }
     problems.sort_by_key(|problem| match &problem.origin {
         Origin::File(span) => span.start,
         _ => usize::MAX,
     });
     problems.truncate(PROBLEMS_MAX);
-    Err(Problems { source, list: problems })
+    Err(Problems {
+        source,
+        list: problems,
+    })
 }
 
 fn find_file(inputs: &Inputs) -> Result<Option<(PathBuf, Source)>, Problem> {
@@ -182,20 +216,33 @@ fn find_file(inputs: &Inputs) -> Result<Option<(PathBuf, Source)>, Problem> {
 fn read_file(path: &Path) -> Result<Source, Problem> {
     let name = path.display().to_string();
     let fail = |what: String| Problem::new(Origin::Default, format!("{name}: {what}"));
-    let file = std::fs::File::open(path).map_err(|error| fail(format!("cannot be read: {error}")))?;
+    let file =
+        std::fs::File::open(path).map_err(|error| fail(format!("cannot be read: {error}")))?;
     let mut bytes = Vec::new();
     file.take(FILE_BYTES_MAX + 1)
         .read_to_end(&mut bytes)
         .map_err(|error| fail(format!("cannot be read: {error}")))?;
     if bytes.len() as u64 > FILE_BYTES_MAX {
-        return Err(fail(format!("larger than {} MiB, which is no configuration", FILE_BYTES_MAX >> 20)));
+        return Err(fail(format!(
+            "larger than {} MiB, which is no configuration",
+            FILE_BYTES_MAX >> 20
+        )));
     }
     match String::from_utf8(bytes) {
         Ok(text) => Ok(Source { name, text }),
         Err(error) => {
-            let valid = String::from_utf8_lossy(&error.as_bytes()[..error.utf8_error().valid_up_to()]).into_owned();
-            let place = Source { name: name.clone(), text: valid }.place(usize::MAX);
-            Err(Problem::new(Origin::Default, format!("{name}:{}:{}: not UTF-8", place.line, place.column)))
+            let valid =
+                String::from_utf8_lossy(&error.as_bytes()[..error.utf8_error().valid_up_to()])
+                    .into_owned();
+            let place = Source {
+                name: name.clone(),
+                text: valid,
+            }
+            .place(usize::MAX);
+            Err(Problem::new(
+                Origin::Default,
+                format!("{name}:{}:{}: not UTF-8", place.line, place.column),
+            ))
         }
     }
 }
@@ -207,13 +254,22 @@ fn replace_listeners(tree: &mut Node, urls: &[String]) {
     }
     let listeners = urls.iter().map(|url| {
         let origin = Origin::Flag(format!("--listen {url}"));
-        let text = Node { value: Value::String(url.clone()), origin: origin.clone() };
-        let mut node = Node { origin, ..Node::table() };
+        let text = Node {
+            value: Value::String(url.clone()),
+            origin: origin.clone(),
+        };
+        let mut node = Node {
+            origin,
+            ..Node::table()
+        };
         // An empty table takes any key.
         let _ = node.set(&KeyPath::parse("url"), text);
         node
     });
-    let node = Node { value: Value::Array(listeners.collect()), origin: Origin::Flag("--listen".to_owned()) };
+    let node = Node {
+        value: Value::Array(listeners.collect()),
+        origin: Origin::Flag("--listen".to_owned()),
+    };
     tree.remove(&KeyPath::parse("listeners"));
     // The top of the tree is always a table.
     let _ = tree.set(&KeyPath::parse("listeners"), node);
@@ -224,16 +280,27 @@ fn read(tree: &mut Node, problems: &mut Vec<Problem>) -> Settings {
     let (mut program, mut broker) = (Node::table(), Node::table());
     if let Value::Table(table) = &tree.value {
         for (key, entry) in table {
-            let part = if schema::PROGRAM_KEYS.contains(&key.as_str()) { &mut program } else { &mut broker };
+            let part = if schema::PROGRAM_KEYS.contains(&key.as_str()) {
+                &mut program
+            } else {
+                &mut broker
+            };
             if let Value::Table(part) = &mut part.value {
                 part.insert(key.clone(), entry.clone());
             }
         }
     }
-    Settings { program: read_part::<Program>(program, tree, problems), broker: read_part::<Config>(broker, tree, problems) }
+    Settings {
+        program: read_part::<Program>(program, tree, problems),
+        broker: read_part::<Config>(broker, tree, problems),
+    }
 }
 
-fn read_part<T: DeserializeOwned + Default>(mut part: Node, tree: &mut Node, problems: &mut Vec<Problem>) -> T {
+fn read_part<T: DeserializeOwned + Default>(
+    mut part: Node,
+    tree: &mut Node,
+    problems: &mut Vec<Problem>,
+) -> T {
     for _ in 0..PROBLEMS_MAX {
         let error = match T::deserialize(NodeDeserializer(&part)) {
             Ok(settings) => return settings,

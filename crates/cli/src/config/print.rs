@@ -6,10 +6,10 @@ use std::fmt::Write as _;
 use serde_json::json;
 use toml::{Table, Value};
 
+use super::Loaded;
 use super::schema::to_table;
 use super::settings::Settings;
 use super::tree::{KeyPath, Step};
-use super::Loaded;
 
 /// The language to print in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -59,9 +59,18 @@ fn hidden(path: &KeyPath, value: &Value, options: PrintOptions) -> bool {
 }
 
 /// Recursion ends at the depth of our own types.
-fn toml_table(loaded: &Loaded, options: PrintOptions, path: &KeyPath, table: &Table, out: &mut String) {
+fn toml_table(
+    loaded: &Loaded,
+    options: PrintOptions,
+    path: &KeyPath,
+    table: &Table,
+    out: &mut String,
+) {
     let is_tables = |value: &Value| {
-        value.is_table() || value.as_array().is_some_and(|items| items.first().is_some_and(Value::is_table))
+        value.is_table()
+            || value
+                .as_array()
+                .is_some_and(|items| items.first().is_some_and(Value::is_table))
     };
     for (key, value) in table.iter().filter(|(_, value)| !is_tables(value)) {
         let path = path.join(Step::Key(key.clone()));
@@ -107,30 +116,43 @@ fn toml_table(loaded: &Loaded, options: PrintOptions, path: &KeyPath, table: &Ta
     }
 }
 
-fn json_value(loaded: &Loaded, options: PrintOptions, path: &KeyPath, value: &Value) -> serde_json::Value {
+fn json_value(
+    loaded: &Loaded,
+    options: PrintOptions,
+    path: &KeyPath,
+    value: &Value,
+) -> serde_json::Value {
     let plain = match value {
         Value::Table(table) => {
             let members = table.iter().map(|(key, value)| {
-                (key.clone(), json_value(loaded, options, &path.join(Step::Key(key.clone())), value))
+                (
+                    key.clone(),
+                    json_value(loaded, options, &path.join(Step::Key(key.clone())), value),
+                )
             });
             return serde_json::Value::Object(members.collect());
         }
         Value::Array(items) if items.first().is_some_and(Value::is_table) => {
-            let items = items
-                .iter()
-                .enumerate()
-                .map(|(index, item)| json_value(loaded, options, &path.join(Step::Index(index)), item));
+            let items = items.iter().enumerate().map(|(index, item)| {
+                json_value(loaded, options, &path.join(Step::Index(index)), item)
+            });
             return items.collect();
         }
         _ if hidden(path, value, options) => json!("(hidden)"),
         value => json!(value),
     };
-    if options.origins { json!({ "value": plain, "origin": loaded.origin(path) }) } else { plain }
+    if options.origins {
+        json!({ "value": plain, "origin": loaded.origin(path) })
+    } else {
+        plain
+    }
 }
 
 /// The keys in which two settings differ; elements of arrays by the name of their array.
 pub(crate) fn changed_keys(old: &Settings, new: &Settings) -> Vec<String> {
-    let (Ok(old), Ok(new)) = (to_table(old), to_table(new)) else { return Vec::new() };
+    let (Ok(old), Ok(new)) = (to_table(old), to_table(new)) else {
+        return Vec::new();
+    };
     let mut changed = Vec::new();
     compare("", &old, &new, &mut changed);
     changed.sort();
@@ -140,7 +162,11 @@ pub(crate) fn changed_keys(old: &Settings, new: &Settings) -> Vec<String> {
 fn compare(prefix: &str, old: &Table, new: &Table, changed: &mut Vec<String>) {
     let added = new.keys().filter(|key| !old.contains_key(*key));
     for key in old.keys().chain(added) {
-        let path = if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") };
+        let path = if prefix.is_empty() {
+            key.clone()
+        } else {
+            format!("{prefix}.{key}")
+        };
         match (old.get(key), new.get(key)) {
             (Some(Value::Table(old)), Some(Value::Table(new))) => compare(&path, old, new, changed),
             (old, new) if old != new => changed.push(path),

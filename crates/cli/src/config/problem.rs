@@ -32,7 +32,10 @@ impl Source {
     pub fn place(&self, offset: usize) -> Place {
         let before = self.before(offset);
         let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
-        Place { line: before.matches('\n').count() + 1, column: before[line_start..].chars().count() + 1 }
+        Place {
+            line: before.matches('\n').count() + 1,
+            column: before[line_start..].chars().count() + 1,
+        }
     }
 
     fn before(&self, offset: usize) -> &str {
@@ -50,8 +53,17 @@ impl Source {
         let line = self.text[start..].lines().next().unwrap_or_default();
         let number = self.place(span.start).line.to_string();
         let margin = " ".repeat(number.len());
-        let marked_end = self.before(span.end.max(span.start)).len().min(start + line.len());
-        let marked = self.text.get(before.len()..marked_end).unwrap_or_default().chars().count().max(1);
+        let marked_end = self
+            .before(span.end.max(span.start))
+            .len()
+            .min(start + line.len());
+        let marked = self
+            .text
+            .get(before.len()..marked_end)
+            .unwrap_or_default()
+            .chars()
+            .count()
+            .max(1);
         let mut lead = &before[start..];
         let mut carets = marked;
         let shown = hide_secret(line);
@@ -62,12 +74,28 @@ impl Source {
                 carets = HIDDEN.len();
             }
         }
-        let quoted: String = shown.chars().take(QUOTED_CHARS_MAX).map(printable).collect();
+        let quoted: String = shown
+            .chars()
+            .take(QUOTED_CHARS_MAX)
+            .map(printable)
+            .collect();
         // Tabs stay tabs below the line, so that the carets stand right whatever their width.
-        let indent: String =
-            lead.chars().take(QUOTED_CHARS_MAX).map(|c| if c == '\t' { '\t' } else { ' ' }).collect();
-        let carets = "^".repeat(carets.min(QUOTED_CHARS_MAX.saturating_sub(indent.chars().count()).max(1)));
-        let _ = write!(out, "\n{margin} |\n{number} | {quoted}\n{margin} | {indent}{carets}");
+        let indent: String = lead
+            .chars()
+            .take(QUOTED_CHARS_MAX)
+            .map(|c| if c == '\t' { '\t' } else { ' ' })
+            .collect();
+        let carets = "^".repeat(
+            carets.min(
+                QUOTED_CHARS_MAX
+                    .saturating_sub(indent.chars().count())
+                    .max(1),
+            ),
+        );
+        let _ = write!(
+            out,
+            "\n{margin} |\n{number} | {quoted}\n{margin} | {indent}{carets}"
+        );
     }
 }
 
@@ -77,8 +105,12 @@ const HIDDEN: &str = "(hidden)";
 /// Cuts off what follows `password... =`: messages are pasted into tickets and forums.
 fn hide_secret(line: &str) -> Cow<'_, str> {
     let lower = line.to_ascii_lowercase();
-    let Some(word) = lower.find("password") else { return Cow::Borrowed(line) };
-    let Some(equals) = lower[word..].find('=') else { return Cow::Borrowed(line) };
+    let Some(word) = lower.find("password") else {
+        return Cow::Borrowed(line);
+    };
+    let Some(equals) = lower[word..].find('=') else {
+        return Cow::Borrowed(line);
+    };
     let value = word + equals + 1;
     let spaces = line[value..].len() - line[value..].trim_start().len();
     Cow::Owned(format!("{}{HIDDEN}", &line[..value + spaces]))
@@ -86,7 +118,11 @@ fn hide_secret(line: &str) -> Cow<'_, str> {
 
 /// Hides what would move the cursor of a terminal.
 fn printable(c: char) -> char {
-    if c.is_control() && c != '\t' { char::REPLACEMENT_CHARACTER } else { c }
+    if c.is_control() && c != '\t' {
+        char::REPLACEMENT_CHARACTER
+    } else {
+        c
+    }
 }
 
 /// One thing that is wrong with a configuration.
@@ -103,7 +139,11 @@ pub struct Problem {
 impl Problem {
     /// A problem without advice.
     pub fn new(origin: Origin, message: impl Into<String>) -> Self {
-        Self { origin, message: message.into(), help: None }
+        Self {
+            origin,
+            message: message.into(),
+            help: None,
+        }
     }
 
     /// Adds advice.
@@ -127,7 +167,11 @@ impl Problem {
             (Origin::Default | Origin::File(_), _) => message,
         };
         if let Some(help) = &self.help {
-            let _ = write!(out, "\n  help: {}", help.chars().map(printable).collect::<String>());
+            let _ = write!(
+                out,
+                "\n  help: {}",
+                help.chars().map(printable).collect::<String>()
+            );
         }
         out
     }
@@ -162,9 +206,13 @@ mod tests {
 
     #[test]
     fn carets_stand_under_the_span() {
-        let source = Source { name: "m.toml".to_owned(), text: "[limits]\n\tß = 1 # x\n".to_owned() };
+        let source = Source {
+            name: "m.toml".to_owned(),
+            text: "[limits]\n\tß = 1 # x\n".to_owned(),
+        };
         let start = source.text.find('1').expect("there");
-        let problem = Problem::new(Origin::File(start..start + 1), "`limits.ß` is odd").help("do not");
+        let problem =
+            Problem::new(Origin::File(start..start + 1), "`limits.ß` is odd").help("do not");
         assert_eq!(
             problem.render(Some(&source)),
             "m.toml:2:6: `limits.ß` is odd\n  |\n2 | \tß = 1 # x\n  | \t    ^\n  help: do not"
@@ -173,7 +221,10 @@ mod tests {
 
     #[test]
     fn spans_outside_the_text_and_control_characters_are_harmless() {
-        let source = Source { name: "m".to_owned(), text: "a\u{1b}[2Jß".to_owned() };
+        let source = Source {
+            name: "m".to_owned(),
+            text: "a\u{1b}[2Jß".to_owned(),
+        };
         for start in 0..12 {
             for end in 0..12 {
                 let problem = Problem::new(Origin::File(start..end), "odd");

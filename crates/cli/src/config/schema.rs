@@ -8,7 +8,8 @@ use martlet_broker::config::{Config, User};
 use super::settings::{Listener, Program, Settings};
 
 /// The top-level keys of [`Program`]; all others belong to the broker.
-pub(crate) const PROGRAM_KEYS: [&str; 5] = ["pid_file", "shutdown_grace", "log", "storage", "listeners"];
+pub(crate) const PROGRAM_KEYS: [&str; 5] =
+    ["pid_file", "shutdown_grace", "log", "storage", "listeners"];
 
 /// Settings as one TOML table, in the order of their definition.
 pub(crate) fn to_table(settings: &Settings) -> Result<toml::Table, toml::ser::Error> {
@@ -19,7 +20,10 @@ pub(crate) fn to_table(settings: &Settings) -> Result<toml::Table, toml::ser::Er
 
 /// Settings with one element in each array of tables and every optional value present.
 fn complete() -> Settings {
-    let mut broker = Config { users: vec![User::default()], ..Config::default() };
+    let mut broker = Config {
+        users: vec![User::default()],
+        ..Config::default()
+    };
     broker.anonymous.allow = Some(true);
     let program = Program {
         pid_file: PathBuf::from("martlet.pid"),
@@ -45,7 +49,11 @@ pub fn known_keys() -> &'static [String] {
 /// Recursion ends at the depth of our own types.
 fn collect(prefix: &str, table: &toml::Table, keys: &mut Vec<String>) {
     for (key, value) in table {
-        let path = if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") };
+        let path = if prefix.is_empty() {
+            key.clone()
+        } else {
+            format!("{prefix}.{key}")
+        };
         match value {
             toml::Value::Table(table) => collect(&path, table, keys),
             toml::Value::Array(items) => match items.first() {
@@ -76,8 +84,17 @@ mod tests {
     #[test]
     fn keys_are_complete() {
         let keys = known_keys();
-        for key in ["pid_file", "log.level", "listeners[].url", "anonymous.allow", "users[].rights.deny_subscribe"] {
-            assert!(keys.iter().any(|known| known == key), "{key} is not among {keys:?}");
+        for key in [
+            "pid_file",
+            "log.level",
+            "listeners[].url",
+            "anonymous.allow",
+            "users[].rights.deny_subscribe",
+        ] {
+            assert!(
+                keys.iter().any(|known| known == key),
+                "{key} is not among {keys:?}"
+            );
         }
         assert_eq!(tables_with("receive_maximum"), ["[mqtt]"]);
         assert_eq!(tables_with("url"), ["[[listeners]]"]);
@@ -86,6 +103,9 @@ mod tests {
     #[test]
     fn the_program_has_the_keys_that_are_said_to_be_its_own() {
         let table = toml::Table::try_from(Program::default()).expect("plain values");
-        assert_eq!(table.keys().map(String::as_str).collect::<Vec<_>>(), PROGRAM_KEYS);
+        assert_eq!(
+            table.keys().map(String::as_str).collect::<Vec<_>>(),
+            PROGRAM_KEYS
+        );
     }
 }

@@ -34,13 +34,19 @@ pub struct Program {
 
 impl Default for Program {
     fn default() -> Self {
-        let listener = |url: &str| Listener { url: url.to_owned(), ..Listener::default() };
+        let listener = |url: &str| Listener {
+            url: url.to_owned(),
+            ..Listener::default()
+        };
         Self {
             pid_file: PathBuf::new(),
             shutdown_grace: std::time::Duration::from_secs(10),
             log: Log::default(),
             storage: Storage::default(),
-            listeners: vec![listener("tcp://127.0.0.1:1883"), listener("ws://127.0.0.1:8083")],
+            listeners: vec![
+                listener("tcp://127.0.0.1:1883"),
+                listener("ws://127.0.0.1:8083"),
+            ],
         }
     }
 }
@@ -57,7 +63,10 @@ pub struct Log {
 
 impl Default for Log {
     fn default() -> Self {
-        Self { level: "info".to_owned(), format: LogFormat::Human }
+        Self {
+            level: "info".to_owned(),
+            format: LogFormat::Human,
+        }
     }
 }
 
@@ -82,7 +91,9 @@ pub struct Storage {
 
 impl Default for Storage {
     fn default() -> Self {
-        Self { backend: "memory".to_owned() }
+        Self {
+            backend: "memory".to_owned(),
+        }
     }
 }
 
@@ -128,10 +139,11 @@ impl Listener {
 
     /// What the transport is told.
     pub fn options(&self) -> martlet_transport::ListenerOptions {
-        let mut options = martlet_transport::ListenerOptions::default();
-        options.backlog = self.backlog;
-        options.nodelay = self.nodelay;
-        options.keepalive_secs = (self.tcp_keepalive_secs > 0).then_some(self.tcp_keepalive_secs);
-        options
+        martlet_transport::ListenerOptions {
+            backlog: self.backlog,
+            nodelay: self.nodelay,
+            keepalive_secs: (self.tcp_keepalive_secs > 0).then_some(self.tcp_keepalive_secs),
+            ..martlet_transport::ListenerOptions::default()
+        }
     }
 }

@@ -4,7 +4,10 @@
 const WORD_CHARS_MAX: usize = 64;
 
 /// The candidate nearest to `word`, if it is near enough to be what was meant.
-pub(crate) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+pub(crate) fn nearest<'a>(
+    word: &str,
+    candidates: impl IntoIterator<Item = &'a str>,
+) -> Option<&'a str> {
     let length = word.chars().count();
     if length > WORD_CHARS_MAX {
         return None;
@@ -28,7 +31,9 @@ fn distance(a: &str, b: &str) -> usize {
     for (i, &from) in a.iter().enumerate() {
         let mut row = vec![i + 1];
         for (j, &to) in b.iter().enumerate() {
-            let mut cost = (last[j] + usize::from(from != to)).min(last[j + 1] + 1).min(row[j] + 1);
+            let mut cost = (last[j] + usize::from(from != to))
+                .min(last[j + 1] + 1)
+                .min(row[j] + 1);
             if i > 0 && j > 0 && from == b[j - 1] && a[i - 1] == to {
                 cost = cost.min(before_last[j - 1] + 1);
             }
@@ -42,24 +47,48 @@ fn distance(a: &str, b: &str) -> usize {
 /// What settings of other brokers are called here: their word, our key, and a remark.
 const ELSEWHERE: [(&str, &str); 22] = [
     ("allow_anonymous", "set `allow = true` in [anonymous]"),
-    ("password_file", "list users as [[users]]; `martlet passwd NAME` prints the lines"),
-    ("acl_file", "write `rights.publish` and `rights.subscribe` of each user in [[users]]"),
-    ("listener", "listeners are [[listeners]] tables with a `url`"),
-    ("bind_address", "listeners are [[listeners]] tables with a `url`"),
+    (
+        "password_file",
+        "list users as [[users]]; `martlet passwd NAME` prints the lines",
+    ),
+    (
+        "acl_file",
+        "write `rights.publish` and `rights.subscribe` of each user in [[users]]",
+    ),
+    (
+        "listener",
+        "listeners are [[listeners]] tables with a `url`",
+    ),
+    (
+        "bind_address",
+        "listeners are [[listeners]] tables with a `url`",
+    ),
     ("port", "listeners are [[listeners]] tables with a `url`"),
     ("host", "listeners are [[listeners]] tables with a `url`"),
-    ("protocol", "the protocol is the scheme of a listener's `url`: tcp:// or ws://"),
+    (
+        "protocol",
+        "the protocol is the scheme of a listener's `url`: tcp:// or ws://",
+    ),
     ("persistence", "the only storage of this build is in memory"),
-    ("persistence_location", "the only storage of this build is in memory"),
+    (
+        "persistence_location",
+        "the only storage of this build is in memory",
+    ),
     ("max_connections", "set `connections_max` in [limits]"),
     ("max_packet_size", "set `maximum_packet_size` in [mqtt]"),
     ("message_size_limit", "set `maximum_packet_size` in [mqtt]"),
     ("max_inflight_messages", "set `inflight_max` in [limits]"),
-    ("max_queued_messages", "set `queued_messages_max` in [limits]"),
+    (
+        "max_queued_messages",
+        "set `queued_messages_max` in [limits]",
+    ),
     ("max_queued_bytes", "set `queued_bytes_max` in [limits]"),
     ("queue_qos0_messages", "set `queue_qos0` in [mqtt]"),
     ("max_keepalive", "set `keep_alive_max_secs` in [mqtt]"),
-    ("persistent_client_expiration", "set `session_expiry_v3_secs` in [mqtt]"),
+    (
+        "persistent_client_expiration",
+        "set `session_expiry_v3_secs` in [mqtt]",
+    ),
     ("sys_interval", "set `interval` in [sys]"),
     ("log_type", "set `level` in [log]"),
     ("log_dest", "the log goes to the standard error stream"),
@@ -67,7 +96,10 @@ const ELSEWHERE: [(&str, &str); 22] = [
 
 /// What to do about a key that Mosquitto has under another name.
 pub(crate) fn from_elsewhere(word: &str) -> Option<&'static str> {
-    ELSEWHERE.iter().find(|(theirs, _)| *theirs == word).map(|(_, remedy)| *remedy)
+    ELSEWHERE
+        .iter()
+        .find(|(theirs, _)| *theirs == word)
+        .map(|(_, remedy)| *remedy)
 }
 
 #[cfg(test)]
@@ -76,7 +108,13 @@ mod tests {
 
     #[test]
     fn the_nearest_key_is_found() {
-        let keys = ["connections_max", "sessions_max", "receive_maximum", "level", "format"];
+        let keys = [
+            "connections_max",
+            "sessions_max",
+            "receive_maximum",
+            "level",
+            "format",
+        ];
         let check = |word: &str, key: Option<&str>| assert_eq!(nearest(word, keys), key, "{word}");
         check("conections_max", Some("connections_max"));
         check("recieve_maximun", Some("receive_maximum"));

@@ -123,9 +123,15 @@ error: m.toml:1:1: `users` is a table, but must be an array
 #[test]
 fn broken_toml_is_refused_with_place() {
     let message = refused("[mqtt\nreceive_maximum = 1\n");
-    assert!(message.starts_with("error: m.toml:1:6: not TOML: "), "{message}");
+    assert!(
+        message.starts_with("error: m.toml:1:6: not TOML: "),
+        "{message}"
+    );
     let message = refused("[mqtt]\nreceive_maximum = 1\nreceive_maximum = 2\n");
-    assert!(message.starts_with("error: m.toml:3:1: not TOML: "), "{message}");
+    assert!(
+        message.starts_with("error: m.toml:3:1: not TOML: "),
+        "{message}"
+    );
 }
 
 #[test]
@@ -191,28 +197,58 @@ fn every_mistake_has_a_check() {
     };
     check("listeners = []", "`listeners` is empty");
     check("[[listeners]]\nid = 'x'", "`listeners[0]` has no url");
-    check("[[listeners]]\nurl = 'tls://0.0.0.0:8883'", "`tls` is not supported yet");
-    check("[[listeners]]\nurl = 'tcp://a:1'\n[[listeners]]\nurl = 'ws://a:1'", "listens on a:1, as listeners[0] does");
-    check("[[listeners]]\nurl = 'tcp://a:1'\nid = 'a b'", "letters, digits");
-    check("[[listeners]]\nurl = 'tcp://a:1'\nbacklog = 0", "`listeners[0].backlog` is 0");
+    check(
+        "[[listeners]]\nurl = 'tls://0.0.0.0:8883'",
+        "`tls` is not supported yet",
+    );
+    check(
+        "[[listeners]]\nurl = 'tcp://a:1'\n[[listeners]]\nurl = 'ws://a:1'",
+        "listens on a:1, as listeners[0] does",
+    );
+    check(
+        "[[listeners]]\nurl = 'tcp://a:1'\nid = 'a b'",
+        "letters, digits",
+    );
+    check(
+        "[[listeners]]\nurl = 'tcp://a:1'\nbacklog = 0",
+        "`listeners[0].backlog` is 0",
+    );
     check("mqtt.minimum_protocol_level = 2", "from 3 to 5");
     check("mqtt.maximum_packet_size = 1", "from 64 to 268435460");
     check("mqtt.maximum_qos = 3", "3 is not a QoS");
     check("mqtt.session_expiry_max_secs = -1", "-1");
-    check("mqtt.response_information = 'a/+'", "`mqtt.response_information` must begin topic names");
+    check(
+        "mqtt.response_information = 'a/+'",
+        "`mqtt.response_information` must begin topic names",
+    );
     check("limits.connections_max = 0", "at least 1");
     check("limits.connect_timeout = '0s'", "longer than 0");
-    check("limits.slow_consumer_timeout = '99999d'", "longer than 3650d");
+    check(
+        "limits.slow_consumer_timeout = '99999d'",
+        "longer than 3650d",
+    );
     check("limits.client_id_bytes_max = 22", "from 23 to 65535");
     check("limits.topic_bytes_max = 100000", "from 1 to 65535");
     check("limits.inflight_max = 0", "at least 1");
     check("sys.interval = '10ms'", "shorter than 1s");
     check("users = [{ password_hash = '' }]", "has no name");
     check("users = [{ name = 'a' }]", "has no password_hash");
-    check("users = [{ name = 'a' }, { name = 'a' }]", "is the name of users[0] as well");
-    check("users = [{ name = 'a', password_hash = '$argon2id$v=19$m=8,t=1,p=1' }]", "not a complete argon2id hash");
-    check("users = [{ name = 'a', rights.publish = [''] }]", "`users[0].rights.publish[0]`");
-    check("anonymous.rights.subscribe = ['$share/g/a']", "is a shared subscription");
+    check(
+        "users = [{ name = 'a' }, { name = 'a' }]",
+        "is the name of users[0] as well",
+    );
+    check(
+        "users = [{ name = 'a', password_hash = '$argon2id$v=19$m=8,t=1,p=1' }]",
+        "not a complete argon2id hash",
+    );
+    check(
+        "users = [{ name = 'a', rights.publish = [''] }]",
+        "`users[0].rights.publish[0]`",
+    );
+    check(
+        "anonymous.rights.subscribe = ['$share/g/a']",
+        "is a shared subscription",
+    );
     check("mqtt.queue_qos0 = 1979-05-27", "a date or time");
     check("limits.connections_max = 1.5", "the number 1.5");
     check("limits.connections_max = 99999999999999999999", "too large");
@@ -221,9 +257,13 @@ fn every_mistake_has_a_check() {
 
 #[test]
 fn all_mistakes_are_told_at_once_in_their_order() {
-    let message = refused("[sys]\nintervall = '1s'\n[mqtt]\nreceive_maximum = 0\nfoo = 1\n[limits]\nsessions_max = 'x'\n");
-    let places: Vec<&str> =
-        message.lines().filter_map(|line| line.strip_prefix("error: m.toml:")?.split(": ").next()).collect();
+    let message = refused(
+        "[sys]\nintervall = '1s'\n[mqtt]\nreceive_maximum = 0\nfoo = 1\n[limits]\nsessions_max = 'x'\n",
+    );
+    let places: Vec<&str> = message
+        .lines()
+        .filter_map(|line| line.strip_prefix("error: m.toml:")?.split(": ").next())
+        .collect();
     assert_eq!(places, ["2:1", "4:19", "5:1", "7:16"], "{message}");
 }
 
@@ -235,8 +275,11 @@ fn env(name: &str, value: &str) -> (String, String) {
 fn later_layers_win_and_origins_are_known() {
     let directory = tempfile::tempdir().expect("a directory");
     let file = directory.path().join("m.toml");
-    std::fs::write(&file, "[limits]\nconnections_max = 1\nsessions_max = 1\ninflight_max = 1\ntopic_levels_max = 7\n")
-        .expect("written");
+    std::fs::write(
+        &file,
+        "[limits]\nconnections_max = 1\nsessions_max = 1\ninflight_max = 1\ntopic_levels_max = 7\n",
+    )
+    .expect("written");
     let inputs = Inputs {
         file: Some(file.clone()),
         environment: vec![
@@ -250,15 +293,32 @@ fn later_layers_win_and_origins_are_known() {
             env("MARTLET_PORT_1883_TCP_ADDR", "10.0.0.1"),
             env("PATH", "/bin"),
         ],
-        sets: vec!["limits.inflight_max=3".to_owned(), "anonymous.rights.subscribe=[\"c\", 'd']".to_owned()],
-        flags: vec![("log.level".to_owned(), "debug".to_owned(), "--log-level debug".to_owned())],
-        listen: vec!["tcp://127.0.0.1:0".to_owned(), "tcp://127.0.0.1:0".to_owned()],
+        sets: vec![
+            "limits.inflight_max=3".to_owned(),
+            "anonymous.rights.subscribe=[\"c\", 'd']".to_owned(),
+        ],
+        flags: vec![(
+            "log.level".to_owned(),
+            "debug".to_owned(),
+            "--log-level debug".to_owned(),
+        )],
+        listen: vec![
+            "tcp://127.0.0.1:0".to_owned(),
+            "tcp://127.0.0.1:0".to_owned(),
+        ],
         ..Inputs::default()
     };
     let loaded = load(&inputs).unwrap_or_else(|problems| panic!("{problems}"));
     let Settings { program, broker } = &loaded.settings;
     let limits = &broker.limits;
-    assert_eq!((limits.connections_max, limits.sessions_max, limits.inflight_max), (1, 2, 3));
+    assert_eq!(
+        (
+            limits.connections_max,
+            limits.sessions_max,
+            limits.inflight_max
+        ),
+        (1, 2, 3)
+    );
     assert_eq!(broker.mqtt.maximum_qos, QoS::AtLeastOnce);
     assert_eq!(broker.mqtt.response_information, "007");
     assert_eq!(broker.mqtt.maximum_packet_size, 1 << 20);
@@ -268,11 +328,23 @@ fn later_layers_win_and_origins_are_known() {
     assert_eq!(program.log.level, "debug");
     assert_eq!(program.listeners.len(), 2);
     let origin = |key: &str| loaded.origin(&KeyPath::parse(key));
-    assert_eq!(origin("limits.connections_max"), format!("{}:2", file.display()));
-    assert_eq!(origin("limits.sessions_max"), "env MARTLET_LIMITS__SESSIONS_MAX");
-    assert_eq!(origin("limits.inflight_max"), "flag --set limits.inflight_max=3");
+    assert_eq!(
+        origin("limits.connections_max"),
+        format!("{}:2", file.display())
+    );
+    assert_eq!(
+        origin("limits.sessions_max"),
+        "env MARTLET_LIMITS__SESSIONS_MAX"
+    );
+    assert_eq!(
+        origin("limits.inflight_max"),
+        "flag --set limits.inflight_max=3"
+    );
     assert_eq!(origin("log.level"), "flag --log-level debug");
-    assert_eq!(origin("listeners[1].url"), "flag --listen tcp://127.0.0.1:0");
+    assert_eq!(
+        origin("listeners[1].url"),
+        "flag --listen tcp://127.0.0.1:0"
+    );
     assert_eq!(origin("listeners[1].backlog"), "default");
     assert_eq!(origin("limits.topic_bytes_max"), "default");
 }
@@ -284,35 +356,56 @@ fn mistakes_in_variables_and_flags_name_them() {
         assert_eq!(problems.to_string(), message);
     };
     check(
-        Inputs { environment: vec![env("MARTLET_LIMITS__CONECTIONS_MAX", "1")], ..Inputs::default() },
+        Inputs {
+            environment: vec![env("MARTLET_LIMITS__CONECTIONS_MAX", "1")],
+            ..Inputs::default()
+        },
         "error: environment variable MARTLET_LIMITS__CONECTIONS_MAX: unknown key `conections_max` in [limits]\n  \
          help: did you mean `MARTLET_LIMITS__CONNECTIONS_MAX`?",
     );
     check(
-        Inputs { environment: vec![env("MARTLET_LOG_LEVEL", "debug")], ..Inputs::default() },
+        Inputs {
+            environment: vec![env("MARTLET_LOG_LEVEL", "debug")],
+            ..Inputs::default()
+        },
         "error: environment variable MARTLET_LOG_LEVEL: unknown key `log_level` at the top level\n  \
          help: did you mean `MARTLET_LOG__LEVEL`?",
     );
     check(
-        Inputs { environment: vec![env("MARTLET_LIMITS__CONNECTIONS_MAX", "many")], ..Inputs::default() },
+        Inputs {
+            environment: vec![env("MARTLET_LIMITS__CONNECTIONS_MAX", "many")],
+            ..Inputs::default()
+        },
         "error: environment variable MARTLET_LIMITS__CONNECTIONS_MAX: `limits.connections_max` is the text \"many\", \
          but must be a whole number from 0",
     );
     check(
-        Inputs { sets: vec!["limits".to_owned()], ..Inputs::default() },
+        Inputs {
+            sets: vec!["limits".to_owned()],
+            ..Inputs::default()
+        },
         "error: --set limits: no `=` in it\n  help: write --set section.key=value",
     );
     check(
-        Inputs { sets: vec!["sys.intervall=1s".to_owned()], ..Inputs::default() },
+        Inputs {
+            sets: vec!["sys.intervall=1s".to_owned()],
+            ..Inputs::default()
+        },
         "error: --set sys.intervall=1s: unknown key `intervall` in [sys]\n  help: did you mean `interval`?",
     );
     check(
-        Inputs { listen: vec!["localhost".to_owned()], ..Inputs::default() },
+        Inputs {
+            listen: vec!["localhost".to_owned()],
+            ..Inputs::default()
+        },
         "error: --listen localhost: `listeners[0].url` is wrong: `localhost` is not an address: the scheme is missing: \
          write tcp://localhost or ws://localhost",
     );
     check(
-        Inputs { file: Some(PathBuf::from("/nonexistent/m.toml")), ..Inputs::default() },
+        Inputs {
+            file: Some(PathBuf::from("/nonexistent/m.toml")),
+            ..Inputs::default()
+        },
         "error: /nonexistent/m.toml: cannot be read: No such file or directory (os error 2)",
     );
 }
@@ -336,24 +429,45 @@ fn what_is_printed_is_read_back() {
     "#;
     let loaded = parse("m.toml", text).unwrap_or_else(|problems| panic!("{problems}"));
     for origins in [false, true] {
-        let options = PrintOptions { origins, secrets: true, format: Format::Toml };
+        let options = PrintOptions {
+            origins,
+            secrets: true,
+            format: Format::Toml,
+        };
         let printed = loaded.print(options);
-        let again = parse("printed.toml", &printed).unwrap_or_else(|problems| panic!("{problems}\n{printed}"));
+        let again = parse("printed.toml", &printed)
+            .unwrap_or_else(|problems| panic!("{problems}\n{printed}"));
         assert_eq!(again.settings, loaded.settings, "{printed}");
     }
     let shown = loaded.print(PrintOptions::default());
-    assert!(!shown.contains("argon2id") && shown.contains("password_hash = \"(hidden)\""), "{shown}");
-    let json = loaded.print(PrintOptions { format: Format::Json, origins: true, secrets: false });
+    assert!(
+        !shown.contains("argon2id") && shown.contains("password_hash = \"(hidden)\""),
+        "{shown}"
+    );
+    let json = loaded.print(PrintOptions {
+        format: Format::Json,
+        origins: true,
+        secrets: false,
+    });
     let json: serde_json::Value = serde_json::from_str(&json).expect("JSON");
     assert_eq!(json["mqtt"]["session_expiry_max_secs"]["value"], 60);
-    assert_eq!(json["mqtt"]["session_expiry_max_secs"]["origin"], "m.toml:4");
+    assert_eq!(
+        json["mqtt"]["session_expiry_max_secs"]["origin"],
+        "m.toml:4"
+    );
     assert_eq!(json["mqtt"]["receive_maximum"]["origin"], "default");
 }
 
 #[test]
 fn changes_are_named() {
     let parsed = |text| parse("m", text).unwrap_or_else(|problems| panic!("{problems}"));
-    let (old, new) = (parsed(""), parsed("limits.inflight_max = 5\nlog.level = 'warn'\nanonymous.allow = true\n"));
-    assert_eq!(old.changed_keys(&new), ["anonymous.allow", "limits.inflight_max", "log.level"]);
+    let (old, new) = (
+        parsed(""),
+        parsed("limits.inflight_max = 5\nlog.level = 'warn'\nanonymous.allow = true\n"),
+    );
+    assert_eq!(
+        old.changed_keys(&new),
+        ["anonymous.allow", "limits.inflight_max", "log.level"]
+    );
     assert!(old.changed_keys(&old).is_empty());
 }

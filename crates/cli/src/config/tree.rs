@@ -43,7 +43,10 @@ impl KeyPath {
             .split(['.', '['])
             .map(|step| step.strip_suffix(']').unwrap_or(step))
             .filter(|step| !step.is_empty())
-            .map(|step| step.parse().map_or_else(|_| Step::Key(step.to_owned()), Step::Index));
+            .map(|step| {
+                step.parse()
+                    .map_or_else(|_| Step::Key(step.to_owned()), Step::Index)
+            });
         Self(steps.collect())
     }
 
@@ -125,16 +128,21 @@ pub(crate) struct Obstacle {
 impl Node {
     /// A table without keys.
     pub(crate) fn table() -> Self {
-        Self { value: Value::Table(BTreeMap::new()), origin: Origin::Default }
+        Self {
+            value: Value::Table(BTreeMap::new()),
+            origin: Origin::Default,
+        }
     }
 
     /// The value at `path`.
     pub(crate) fn get(&self, path: &KeyPath) -> Option<&Self> {
-        path.0.iter().try_fold(self, |node, step| match (step, &node.value) {
-            (Step::Key(key), Value::Table(table)) => table.get(key).map(|entry| &entry.node),
-            (Step::Index(index), Value::Array(items)) => items.get(*index),
-            _ => None,
-        })
+        path.0
+            .iter()
+            .try_fold(self, |node, step| match (step, &node.value) {
+                (Step::Key(key), Value::Table(table)) => table.get(key).map(|entry| &entry.node),
+                (Step::Index(index), Value::Array(items)) => items.get(*index),
+                _ => None,
+            })
     }
 
     /// Where the value at `path` came from, or the key if `key` is wanted; what is missing comes from its parent.
@@ -143,12 +151,22 @@ impl Node {
         let mut origin = &self.origin;
         for (position, step) in path.0.iter().enumerate() {
             let next = match (step, &node.value) {
-                (Step::Key(name), Value::Table(table)) => table.get(name).map(|entry| (&entry.key, &entry.node)),
-                (Step::Index(index), Value::Array(items)) => items.get(*index).map(|item| (&item.origin, item)),
+                (Step::Key(name), Value::Table(table)) => {
+                    table.get(name).map(|entry| (&entry.key, &entry.node))
+                }
+                (Step::Index(index), Value::Array(items)) => {
+                    items.get(*index).map(|item| (&item.origin, item))
+                }
                 _ => None,
             };
-            let Some((key_origin, next)) = next else { break };
-            origin = if key && position + 1 == path.0.len() { key_origin } else { &next.origin };
+            let Some((key_origin, next)) = next else {
+                break;
+            };
+            origin = if key && position + 1 == path.0.len() {
+                key_origin
+            } else {
+                &next.origin
+            };
             node = next;
         }
         origin.clone()
@@ -169,7 +187,11 @@ impl Node {
             };
             let next_is_index = matches!(path.0.get(position + 1), Some(Step::Index(_)));
             let blank = || Self {
-                value: if next_is_index { Value::Array(Vec::new()) } else { Value::Table(BTreeMap::new()) },
+                value: if next_is_index {
+                    Value::Array(Vec::new())
+                } else {
+                    Value::Table(BTreeMap::new())
+                },
                 origin: origin.clone(),
             };
             let here_origin = here.origin.clone();
@@ -177,7 +199,10 @@ impl Node {
                 (Step::Key(key), Value::Table(table)) => {
                     &mut table
                         .entry(key.clone())
-                        .or_insert_with(|| Entry { key: origin.clone(), node: blank() })
+                        .or_insert_with(|| Entry {
+                            key: origin.clone(),
+                            node: blank(),
+                        })
                         .node
                 }
                 (Step::Index(index), Value::Array(items)) => {
@@ -200,10 +225,14 @@ impl Node {
     /// Takes the value at `path` out of its table. Elements of arrays stay, so that no index shifts.
     pub(crate) fn remove(&mut self, path: &KeyPath) -> bool {
         let mut here = self;
-        let Some((last, way)) = path.0.split_last() else { return false };
+        let Some((last, way)) = path.0.split_last() else {
+            return false;
+        };
         for step in way {
             let next = match (step, &mut here.value) {
-                (Step::Key(key), Value::Table(table)) => table.get_mut(key).map(|entry| &mut entry.node),
+                (Step::Key(key), Value::Table(table)) => {
+                    table.get_mut(key).map(|entry| &mut entry.node)
+                }
                 (Step::Index(index), Value::Array(items)) => items.get_mut(*index),
                 _ => None,
             };
@@ -224,12 +253,19 @@ mod tests {
     use super::*;
 
     fn integer(value: i64, origin: Origin) -> Node {
-        Node { value: Value::Integer(value), origin }
+        Node {
+            value: Value::Integer(value),
+            origin,
+        }
     }
 
     #[test]
     fn paths_are_read_and_printed() {
-        for text in ["limits.connections_max", "users[0].rights.publish[2]", "pid_file"] {
+        for text in [
+            "limits.connections_max",
+            "users[0].rights.publish[2]",
+            "pid_file",
+        ] {
             assert_eq!(KeyPath::parse(text).to_string(), text);
         }
         assert_eq!(KeyPath::parse("users.0.name").to_string(), "users[0].name");
@@ -239,23 +275,44 @@ mod tests {
     fn later_values_win_and_keep_their_origin() {
         let path = KeyPath::parse("users[0].name");
         let mut tree = Node::table();
-        tree.set(&path, integer(1, Origin::File(0..1))).expect("free");
-        tree.set(&KeyPath::parse("users[0].client_id"), integer(2, Origin::File(2..3))).expect("free");
+        tree.set(&path, integer(1, Origin::File(0..1)))
+            .expect("free");
+        tree.set(
+            &KeyPath::parse("users[0].client_id"),
+            integer(2, Origin::File(2..3)),
+        )
+        .expect("free");
         let env = Origin::Env("MARTLET_USERS__0__NAME".to_owned());
-        tree.set(&path, integer(3, env.clone())).expect("replaceable");
+        tree.set(&path, integer(3, env.clone()))
+            .expect("replaceable");
         assert_eq!(tree.get(&path), Some(&integer(3, env.clone())));
         assert_eq!(tree.origin_of(&path, false), env);
-        assert_eq!(tree.origin_of(&KeyPath::parse("users[0].client_id"), false), Origin::File(2..3));
+        assert_eq!(
+            tree.origin_of(&KeyPath::parse("users[0].client_id"), false),
+            Origin::File(2..3)
+        );
     }
 
     #[test]
     fn a_value_in_the_way_is_reported() {
         let mut tree = Node::table();
-        tree.set(&KeyPath::parse("limits"), integer(1, Origin::Default)).expect("free");
-        let obstacle = tree.set(&KeyPath::parse("limits.x"), integer(2, Origin::Default)).expect_err("taken");
-        assert_eq!((obstacle.path.to_string().as_str(), obstacle.wanted), ("limits", "a table"));
+        tree.set(&KeyPath::parse("limits"), integer(1, Origin::Default))
+            .expect("free");
+        let obstacle = tree
+            .set(&KeyPath::parse("limits.x"), integer(2, Origin::Default))
+            .expect_err("taken");
+        assert_eq!(
+            (obstacle.path.to_string().as_str(), obstacle.wanted),
+            ("limits", "a table")
+        );
         let mut tree = Node::table();
-        assert!(tree.set(&KeyPath::parse("users.1.name"), integer(2, Origin::Default)).is_err());
-        assert!(tree.set(&KeyPath::parse("users.0.name"), integer(2, Origin::Default)).is_ok());
+        assert!(
+            tree.set(&KeyPath::parse("users.1.name"), integer(2, Origin::Default))
+                .is_err()
+        );
+        assert!(
+            tree.set(&KeyPath::parse("users.0.name"), integer(2, Origin::Default))
+                .is_ok()
+        );
     }
 }

@@ -1,0 +1,97 @@
+//! SIGHUP: the configuration is read again. What is wrong changes nothing, what cannot change while running is named.
+
+use martlet_broker::Broker;
+
+use super::listeners::Listeners;
+use crate::args::ConfigArgs;
+use crate::config::{Loaded, load};
+use crate::logging::LogHandle;
+
+/// Keys, or tables by their names, that are looked at only when the process starts.
+const AT_START: [&str; 3] = ["pid_file", "log.format", "storage.backend"];
+
+/// Reads the configuration again and applies it; returns the one that is in force afterwards.
+pub async fn reload(
+    args: &ConfigArgs,
+    before: Loaded,
+    broker: &Broker,
+    listeners: &mut Listeners,
+    log: &LogHandle,
+) -> Loaded {
+    let after = match load(&args.inputs()) {
+        Ok(after) => after,
+        Err(problems) => {
+            for problem in problems.to_string().split("\nerror: ") {
+                tracing::error!("{}", problem.trim_start_matches("error: "));
+            }
+            tracing::error!("reload refused, nothing has changed");
+            return before;
+        }
+    };
+    let changed = before.changed_keys(&after);
+    if changed.is_empty() {
+        tracing::info!("reloaded, nothing has changed");
+        return before;
+    }
+    if let Err(error) = listeners_then_broker(&before, &after, broker, listeners).await {
+        tracing::error!("reload refused, nothing has changed: {error}");
+        return before;
+    }
+    log.set_level(&after.settings.program.log.level);
+    let waiting: Vec<&String> = changed
+        .iter()
+        .filter(|key| AT_START.contains(&key.as_str()))
+        .collect();
+    for key in &waiting {
+        tracing::warn!(key, "takes effect at the next start");
+    }
+    let applied: Vec<&str> = changed
+        .iter()
+        .map(String::as_str)
+        .filter(|key| !AT_START.contains(key))
+        .collect();
+    tracing::info!(changed = applied.join(", "), "reloaded");
+    for warning in &after.warnings {
+        tracing::warn!("{warning}");
+    }
+    after
+}
+
+async fn listeners_then_broker(
+    before: &Loaded,
+    after: &Loaded,
+    broker: &Broker,
+    listeners: &mut Listeners,
+) -> Result<(), String> {
+    // The broker checks first and changes all or nothing; its former settings are good for the way back.
+    broker
+        .reload(after.settings.broker.clone())
+        .map_err(|error| after.problem(&error.key, &error.problem).to_string())?;
+    match listeners
+        .change(broker, &after.settings.program.listeners)
+        .await
+    {
+        Ok(change) => {
+            for id in change.opened {
+                tracing::info!(listener = id, "listener opened");
+            }
+            for id in change.closed {
+                tracing::info!(listener = id, "listener closed; its connections go on");
+            }
+            for id in change.needs_restart {
+                tracing::warn!(
+                    listener = id,
+                    "changes of a listener take effect at the next start"
+                );
+            }
+            Ok(())
+        }
+        Err(error) => {
+            let back = broker.reload(before.settings.broker.clone());
+            Err(match back {
+                Ok(()) => error.to_string(),
+                Err(worse) => format!("{error}; and the former settings are refused: {worse}"),
+            })
+        }
+    }
+}
