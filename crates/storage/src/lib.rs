@@ -14,7 +14,7 @@
 
 mod backend;
 mod commit;
-#[cfg(feature = "contract")]
+#[cfg(any(test, feature = "contract"))]
 pub mod contract;
 mod ids;
 mod load;
@@ -25,7 +25,7 @@ mod planner;
 mod record;
 
 pub use backend::{KEY_BYTES_MAX, Storage, StorageError, Table, Value, Write};
-#[cfg(feature = "contract")]
+#[cfg(any(test, feature = "contract"))]
 pub use commit::ManualCommitter;
 pub use commit::{
     CommitListener, CommitOptions, Committer, Fsync, GroupCommitter, ImmediateCommitter,

@@ -100,3 +100,13 @@ impl Storage for MemoryStorage {
         Ok(row.is_some())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_keeps_the_contract() {
+        crate::contract::run(MemoryStorage::new, |storage| storage);
+    }
+}

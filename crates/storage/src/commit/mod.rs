@@ -4,8 +4,11 @@
 
 mod group;
 mod immediate;
-#[cfg(feature = "contract")]
+#[cfg(any(test, feature = "contract"))]
 mod manual;
+
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 
@@ -15,7 +18,7 @@ use crate::{Lsn, Message, MessageId};
 
 pub use group::{CommitOptions, Fsync, GroupCommitter};
 pub use immediate::{ImmediateCommitter, NullCommitter};
-#[cfg(feature = "contract")]
+#[cfg(any(test, feature = "contract"))]
 pub use manual::ManualCommitter;
 
 /// Called by the committer, on its own thread, after the watermark moved. Implementations return soon.
