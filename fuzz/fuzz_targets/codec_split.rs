@@ -57,10 +57,10 @@ fn in_chunks(stream: &[u8], chunk: usize) -> Outcome {
                 }
                 Ok(Split::Partial { need }) => {
                     wanted = need;
-                    // Asks for one byte too many where the remaining length has two bytes.
+                    // Asks for one byte too many behind a packet of some length.
                     #[cfg(planted_bug)]
                     {
-                        wanted += usize::from(need > 130);
+                        wanted += usize::from(need > 16);
                     }
                     break;
                 }

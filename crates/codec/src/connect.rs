@@ -29,7 +29,6 @@ const USER_NAME: u8 = 1 << 7;
 
 /// CONNECT.
 #[derive(Clone, Copy, PartialEq, Eq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Connect<'a> {
     /// The version of the connection from here on.
     pub version: Version,
@@ -48,7 +47,6 @@ pub struct Connect<'a> {
     /// The user name.
     pub username: Option<&'a str>,
     /// The password, binary. Neither `Debug` nor `Serialize` show it.
-    #[cfg_attr(feature = "serde", serde(serialize_with = "crate::serde_impl::secret"))]
     pub password: Option<&'a [u8]>,
 }
 

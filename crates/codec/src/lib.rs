@@ -23,9 +23,14 @@
 //! assert_eq!(written, &input[..frame.len]);
 //! # Ok::<(), martlet_codec::DecodeError>(())
 //! ```
+//!
+//! Features: `std` (default; without it the crate needs `alloc` only), `tokio` (a `tokio_util` codec),
+//! `serde` (`Serialize` for packets, both for small values), `corpus` (named packets for tests).
 #![no_std]
 
 extern crate alloc;
+#[cfg(feature = "tokio")]
+extern crate std;
 
 mod ack;
 mod connack;
@@ -45,6 +50,8 @@ mod serde_impl;
 mod suback;
 mod subscribe;
 mod text;
+#[cfg(feature = "tokio")]
+pub mod tokio;
 mod types;
 pub mod varint;
 mod wire;

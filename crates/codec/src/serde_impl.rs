@@ -3,22 +3,29 @@
 //! There is no `Deserialize` for packets: their wire format is MQTT. Small values (QoS, versions,
 //! reason codes, packet identifiers, subscription options) have both.
 
+use serde::ser::SerializeStruct;
 use serde::{Serialize, Serializer};
 
+use crate::connect::Connect;
 use crate::props::Props;
 use crate::suback::ReasonCodes;
 use crate::subscribe::{SubscribeFilters, UnsubscribeFilters};
 
-/// A secret serialises as whether it is there.
-#[expect(
-    clippy::ref_option,
-    reason = "the signature is that of serde's serialize_with"
-)]
-pub(crate) fn secret<S: Serializer>(
-    secret: &Option<&[u8]>,
-    serializer: S,
-) -> Result<S::Ok, S::Error> {
-    serializer.serialize_bool(secret.is_some())
+/// Field by field, but for the password: a secret serialises as whether it is there.
+impl Serialize for Connect<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut fields = serializer.serialize_struct("Connect", 9)?;
+        fields.serialize_field("version", &self.version)?;
+        fields.serialize_field("bridge", &self.bridge)?;
+        fields.serialize_field("clean_start", &self.clean_start)?;
+        fields.serialize_field("keep_alive_secs", &self.keep_alive_secs)?;
+        fields.serialize_field("props", &self.props)?;
+        fields.serialize_field("client_id", self.client_id)?;
+        fields.serialize_field("will", &self.will)?;
+        fields.serialize_field("username", &self.username)?;
+        fields.serialize_field("password", &self.password.is_some())?;
+        fields.end()
+    }
 }
 
 impl Serialize for Props<'_> {
