@@ -23,7 +23,7 @@ pub(crate) enum Subscribers<S> {
     Many(Arc<Chunks<S>>),
 }
 
-/// Two subscribers or more. No chunk is empty, and the first is not behind a reference because it is
+/// Two subscribers or more. Every chunk but the last is full, none is empty, and the first is not behind a reference because it is
 /// usually the only one.
 #[derive(Clone, Debug)]
 pub(crate) struct Chunks<S> {
@@ -103,10 +103,24 @@ impl<S: Clone> List<S> {
             return true;
         };
         let chunks = Arc::make_mut(chunks);
-        chunks.chunk_mut(chunk).swap_remove(at);
+        // The very last subscription fills the gap, so every chunk but the last stays full.
+        let last = chunks.rest.len();
+        if chunk == last {
+            chunks.chunk_mut(chunk).swap_remove(at);
+        } else if let Some(moved) = chunks.chunk_mut(last).pop() {
+            if let Some(index) = &mut self.index {
+                index.insert(moved.id, chunk as u32);
+            }
+            chunks.chunk_mut(chunk)[at] = moved;
+        }
+        if last > 0 && chunks.chunk(last).is_empty() {
+            chunks.rest.pop();
+        }
         if let Some(index) = &mut self.index {
             index.remove(&id);
-            Self::rebalance(chunks, index, chunk);
+            if index.len() < index.capacity() / 4 {
+                index.shrink_to(index.len() * 2);
+            }
         }
         if chunks.rest.is_empty() {
             self.index = None;
@@ -154,29 +168,6 @@ impl<S: Clone> List<S> {
         }
         if let Some(index) = index {
             index.insert(id, chunks.rest.len() as u32);
-        }
-    }
-
-    /// After a removal from `chunk`: moves the last chunk into it if both fit into one. So every chunk but
-    /// the last is too full for that, and half of the places are taken at least.
-    fn rebalance(
-        chunks: &mut Chunks<S>,
-        index: &mut HashMap<u64, u32, foldhash::fast::RandomState>,
-        chunk: usize,
-    ) {
-        let last = chunks.rest.len();
-        if chunk != last && chunks.chunk(chunk).len() + chunks.chunk(last).len() <= CHUNK {
-            for moved in chunks.chunk(last) {
-                index.insert(moved.id, chunk as u32);
-            }
-            let moved = std::mem::take(chunks.chunk_mut(last));
-            chunks.chunk_mut(chunk).extend(moved);
-        }
-        if last > 0 && chunks.chunk(last).is_empty() {
-            chunks.rest.pop();
-        }
-        if index.len() < index.capacity() / 4 {
-            index.shrink_to(index.len() * 2);
         }
     }
 }

@@ -211,7 +211,7 @@ proptest! {
             assert_eq!(&found, model);
             assert_eq!(snapshot.chunks().map(<[_]>::len).sum::<usize>(), model.len());
             assert!(snapshot.chunks().all(|chunk| (1..=CHUNK).contains(&chunk.len())));
-            assert!(snapshot.chunks().count() <= model.len() / (CHUNK / 2) + 1, "half full at least");
+            assert_eq!(snapshot.chunks().count(), model.len().div_ceil(CHUNK));
             assert_eq!(list.is_empty(), model.is_empty());
         };
         for id in 0..joined {
