@@ -294,6 +294,8 @@ impl Core {
             }];
         }
         match self.retained.set(message.clone(), now) {
+            // What the broker says of itself is no news after a restart.
+            Ok(()) if message.topic().starts_with("$SYS/") => Vec::new(),
             Ok(()) => vec![StoreOp::PutRetained {
                 message: message.clone(),
             }],

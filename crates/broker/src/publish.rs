@@ -13,6 +13,7 @@ use martlet_storage::{Lsn, Message, MessageId, SessionId, StoreOp, Timestamp};
 use crate::{
     config::DeliveryMode,
     core::Core,
+    counters::Limit,
     router::{Availability, Group, Node, RouteMemo, Subscription},
     session::{Delivered, Session},
     work::{Recipient, Sink, count_effects},
@@ -416,6 +417,15 @@ impl Core {
             session.set_availability(Availability::Full);
             sink.pressure.get_or_insert_with(|| Arc::clone(session));
         }
+        let dropped = match offered {
+            Offered::Dropped(reason) => Some(reason),
+            _ => effects.dropped.first().map(|(_, reason)| *reason),
+        };
+        if let Some(limit) = dropped.and_then(Limit::of_drop)
+            && session.may_log_drops(now)
+        {
+            log_drop(session, publication.topic, limit);
+        }
         count_effects(effects, &mut sink.counts);
         match offered {
             Offered::Sent => {
@@ -434,7 +444,7 @@ impl Core {
             Offered::Disconnect => {
                 session.kick(
                     martlet_codec::ReasonCode::QuotaExceeded,
-                    "message queue is full",
+                    "message queue is full: limits.queued_messages_max or limits.queued_bytes_max",
                 );
                 sink.counts.dropped(DropReason::QueueFull);
                 Delivered::Dropped(DropReason::QueueFull)
@@ -448,6 +458,15 @@ impl Core {
             None => true,
         }
     }
+}
+
+/// Who loses messages, and which setting says so.
+#[cold]
+fn log_drop(session: &Session, topic: &str, limit: Limit) {
+    tracing::warn!(
+        event = "messages_dropped", client = %session.client_id, topic, limit = limit.name(),
+        "Messages to client {} are dropped: {}", session.client_id, limit.name()
+    );
 }
 
 fn wanted(subscription: &Subscription<Arc<Session>>, publication: &Publication<'_>) -> bool {

@@ -291,6 +291,9 @@ impl Retained {
 
     /// Counts `message` in place of the one it replaces, if both limits allow it.
     fn reserve(&self, shard: &Shard, message: &Message) -> Result<(), QuotaExceeded> {
+        if !is_counted(message) {
+            return Ok(());
+        }
         let old = shard.topics.get(TopicName::trusted(message.topic()));
         let (new_bytes, old_bytes) = (len(message), old.map_or(0, len));
         let max_bytes = self.max_bytes.load(Ordering::Relaxed);
@@ -321,11 +324,17 @@ impl Retained {
     }
 
     fn add(&self, message: &Message) {
+        if !is_counted(message) {
+            return;
+        }
         self.count.fetch_add(1, Ordering::Relaxed);
         self.bytes.fetch_add(len(message), Ordering::Relaxed);
     }
 
     fn subtract(&self, message: &Message) {
+        if !is_counted(message) {
+            return;
+        }
         self.count.fetch_sub(1, Ordering::Relaxed);
         self.bytes.fetch_sub(len(message), Ordering::Relaxed);
     }
@@ -345,6 +354,11 @@ impl Shard {
 
 fn is_expired(message: &Message, now: Timestamp) -> bool {
     message.expires().is_some_and(|expires| expires <= now)
+}
+
+/// The broker's own topics are bounded by nature, and must not take room from clients nor be refused for want of it.
+fn is_counted(message: &Message) -> bool {
+    !message.topic().starts_with("$SYS/")
 }
 
 fn len(message: &Message) -> u64 {

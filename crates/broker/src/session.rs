@@ -21,6 +21,9 @@ use parking_lot::Mutex;
 
 use crate::{hooks::Identity, router};
 
+/// A client that cannot keep up drops thousands of messages a second; the log gets one line in this time.
+const DROPS_LOGGED_EVERY_MILLIS: u64 = 60_000;
+
 /// A session, connected or not.
 pub(crate) struct Session {
     /// This incarnation; never reused.
@@ -35,6 +38,8 @@ pub(crate) struct Session {
     judged: AtomicBool,
     /// When the client was last heard, in milliseconds of the broker's clock.
     last_seen: AtomicU64,
+    /// When a line about dropped messages was last logged, in milliseconds of the broker's clock.
+    drops_logged: AtomicU64,
     outbox: Mutex<Outbox>,
     pub(crate) state: Mutex<State>,
     pub(crate) identity: ArcSwapOption<Identity>,
@@ -145,6 +150,7 @@ impl Session {
             availability: AtomicU8::new(OFFLINE),
             judged: AtomicBool::new(false),
             last_seen: AtomicU64::new(0),
+            drops_logged: AtomicU64::new(0),
             outbox: Mutex::new(Outbox {
                 half,
                 out: OutBuf::new(),
@@ -167,6 +173,21 @@ impl Session {
             identity: ArcSwapOption::empty(),
             detached: tokio::sync::Notify::new(),
         }
+    }
+
+    /// Whether dropped messages are worth a line in the log: one a minute for each session.
+    pub(crate) fn may_log_drops(&self, now: Timestamp) -> bool {
+        let last = self.drops_logged.load(Ordering::Relaxed);
+        let due = last == 0 || now.as_millis().saturating_sub(last) >= DROPS_LOGGED_EVERY_MILLIS;
+        due && self
+            .drops_logged
+            .compare_exchange(
+                last,
+                now.as_millis().max(1),
+                Ordering::Relaxed,
+                Ordering::Relaxed,
+            )
+            .is_ok()
     }
 
     /// Runs `f` under the outbox lock; `None` when a panic under the lock made its content suspect.

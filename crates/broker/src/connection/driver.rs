@@ -10,13 +10,18 @@ use std::{
     time::Duration,
 };
 
-use martlet_codec::{Frame, Packet, PacketBuf, ReasonCode, Split, Version, split};
+use martlet_codec::{Frame, Packet, PacketBuf, Props, ReasonCode, Split, Version, split};
 use martlet_session::{Chunk, InboundAliases, Outbound, ReceiveQuota};
 use martlet_storage::Timestamp;
 use martlet_transport::ByteStream;
 use tokio::io::ReadBuf;
 
-use super::{End, Violation, acks::Acks, publish::TopicMemo, replay::Replay};
+use super::{
+    End, Violation,
+    acks::Acks,
+    publish::{TopicMemo, check_user_properties},
+    replay::Replay,
+};
 use crate::{
     config::Config,
     core::Core,
@@ -488,7 +493,11 @@ impl<S: ByteStream> Connection<S> {
         if frame.first >> 4 == 3 {
             return self.on_publish(frame, work, now);
         }
-        match Packet::decode(frame, self.version)? {
+        let packet = Packet::decode(frame, self.version)?;
+        if let Some(props) = props_of(&packet).filter(|props| !props.is_empty()) {
+            check_user_properties(&self.core, &self.config, props)?;
+        }
+        match packet {
             Packet::Ack(ack) => self.on_ack(&ack, now)?,
             Packet::PingReq => self.local.extend_from_slice(&[0xD0, 0]),
             Packet::Subscribe(subscribe) => return self.on_subscribe(&subscribe, frame),
@@ -658,6 +667,18 @@ impl<S> Drop for Connection<S> {
     }
 }
 
+/// The properties of a packet that a connected client may send, besides PUBLISH.
+fn props_of<'a>(packet: &Packet<'a>) -> Option<Props<'a>> {
+    match packet {
+        Packet::Ack(ack) => Some(ack.props),
+        Packet::Subscribe(subscribe) => Some(subscribe.props),
+        Packet::Unsubscribe(unsubscribe) => Some(unsubscribe.props),
+        Packet::Disconnect(disconnect) => Some(disconnect.props),
+        Packet::Auth(auth) => Some(auth.props),
+        _ => None,
+    }
+}
+
 /// Whether this connection still owns the session, and nobody wants it to end.
 fn check_owner(outbox: &crate::session::Outbox, epoch: u64) -> Result<(), End> {
     if outbox.epoch != epoch {
@@ -718,6 +739,7 @@ impl Core {
             if let Some(since) = outbox.stalled_since {
                 let stalled = now.millis_since(since);
                 if stalled >= slow_millis {
+                    self.counters.limit(Limit::SlowConsumerTimeout);
                     kick = Some((
                         ReasonCode::QuotaExceeded,
                         "slow consumer: limits.slow_consumer_timeout",

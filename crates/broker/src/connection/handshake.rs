@@ -14,6 +14,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use super::{
     Violation,
     driver::{Connection, Start, VISIT_MILLIS},
+    publish::{check_user_properties, refuses_topic},
 };
 use crate::{
     config::Config,
@@ -113,13 +114,27 @@ async fn read_connect<S: ByteStream>(
             Ok(Split::Partial { .. }) => {}
             Err(error) if error.reason_code() == ReasonCode::PacketTooLarge => {
                 core.counters.limit(Limit::ConnectPacketSizeMax);
-                return Err(Refused::Silently(format!(
-                    "CONNECT larger than limits.connect_packet_size_max ({max} bytes)"
-                )));
+                let text =
+                    format!("CONNECT larger than limits.connect_packet_size_max ({max} bytes)");
+                return Err(match speaks_v5(bytes) {
+                    true => Refused::Told(
+                        Version::V5,
+                        Violation::new(ReasonCode::PacketTooLarge, text),
+                    ),
+                    false => Refused::Silently(text),
+                });
             }
             Err(error) => return Err(Refused::Silently(error.to_string())),
         }
     }
+}
+
+/// Whether the beginning of a CONNECT names version 5, so that its sender understands more than a close.
+fn speaks_v5(bytes: &[u8]) -> bool {
+    // The remaining length ends with the first byte below 0x80 behind the packet type.
+    let length_end = bytes.iter().skip(1).position(|byte| byte & 0x80 == 0);
+    let body = length_end.and_then(|at| bytes.get(at + 2..));
+    body.is_some_and(|body| body.starts_with(b"\x00\x04MQTT\x05"))
 }
 
 fn decode(frame: Frame<'_>) -> Result<Connect<'_>, Refused> {
@@ -191,8 +206,9 @@ async fn accept(
             "no authentication method is configured",
         );
     }
-    check_user_properties(core, config, connect)?;
+    check_user_properties(core, config, connect.props)?;
     if let Some(will) = &connect.will {
+        check_user_properties(core, config, will.props)?;
         check_will(core, config, will)?;
     }
     let request = ConnectRequest {
@@ -335,39 +351,23 @@ fn client_id(core: &Core, config: &Config, connect: &Connect<'_>) -> Result<Arc<
     }
 }
 
-fn check_user_properties(
-    core: &Core,
-    config: &Config,
-    connect: &Connect<'_>,
-) -> Result<(), Violation> {
-    let max = config.limits.user_properties_max;
-    let will = connect
-        .will
-        .as_ref()
-        .map_or(0, |will| will.props.user_properties().count());
-    if connect.props.user_properties().count().max(will) > max {
-        core.counters.limit(Limit::UserPropertiesMax);
-        let text = format!("more user properties than limits.user_properties_max ({max})");
-        return Err(Violation::new(ReasonCode::QuotaExceeded, text));
-    }
-    Ok(())
-}
-
 /// [MQTT-3.2.2-12] [MQTT-3.2.2-13]
 fn check_will(core: &Core, config: &Config, will: &ConnectWill<'_>) -> Result<(), Violation> {
     if will.qos > config.mqtt.maximum_qos {
+        core.counters.limit(Limit::MaximumQos);
         return Err(Violation::new(
             ReasonCode::QosNotSupported,
             "will QoS above mqtt.maximum_qos",
         ));
     }
     if will.retain && !config.mqtt.retain_available {
+        core.counters.limit(Limit::RetainAvailable);
         return Err(Violation::new(
             ReasonCode::RetainNotSupported,
             "mqtt.retain_available is false",
         ));
     }
-    if let Some(violation) = crate::connection::publish::refuses_topic(core, config, will.topic) {
+    if let Some(violation) = refuses_topic(core, config, will.topic) {
         return Err(violation);
     }
     Ok(())

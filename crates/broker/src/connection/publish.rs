@@ -67,14 +67,17 @@ impl<S: ByteStream> Connection<S> {
         let mut aliases = std::mem::take(&mut self.aliases);
         let flow = match aliases.resolve(publish.topic, publish.props.topic_alias()) {
             Ok(topic) => self.accept_publish(&Publish { topic, ..publish }, frame, work, now),
-            Err(AliasError::Invalid) => Err(Violation::new(
-                ReasonCode::TopicAliasInvalid,
-                format!(
-                    "topic alias above mqtt.topic_alias_maximum ({})",
-                    self.config.mqtt.topic_alias_maximum
-                ),
-            )
-            .into()),
+            Err(AliasError::Invalid) => {
+                self.core.counters.limit(Limit::TopicAliasMaximum);
+                Err(Violation::new(
+                    ReasonCode::TopicAliasInvalid,
+                    format!(
+                        "topic alias above mqtt.topic_alias_maximum ({})",
+                        self.config.mqtt.topic_alias_maximum
+                    ),
+                )
+                .into())
+            }
             Err(AliasError::Unknown) => Err(Violation::new(
                 ReasonCode::ProtocolError,
                 "topic alias that was never set",
@@ -90,24 +93,29 @@ impl<S: ByteStream> Connection<S> {
     fn check_publish(&self, publish: &Publish<'_>) -> Result<(), Violation> {
         let mqtt = &self.config.mqtt;
         if publish.qos > mqtt.maximum_qos {
+            self.core.counters.limit(Limit::MaximumQos);
             return Err(Violation::new(
                 ReasonCode::QosNotSupported,
                 "QoS above mqtt.maximum_qos",
             ));
         }
         if publish.retain && !mqtt.retain_available {
+            self.core.counters.limit(Limit::RetainAvailable);
             return Err(Violation::new(
                 ReasonCode::RetainNotSupported,
                 "mqtt.retain_available is false",
             ));
         }
-        if !publish.props.is_empty() && publish.props.subscription_ids().next().is_some() {
+        if publish.props.is_empty() {
+            return Ok(());
+        }
+        if publish.props.subscription_ids().next().is_some() {
             return Err(Violation::new(
                 ReasonCode::ProtocolError,
                 "PUBLISH to a server with a Subscription Identifier [MQTT-3.3.4-6]",
             ));
         }
-        Ok(())
+        check_user_properties(&self.core, &self.config, publish.props)
     }
 
     fn accept_publish(
@@ -388,6 +396,21 @@ fn forwardable<'b>(props: Props<'b>, scratch: &'b mut PropsBuf) -> &'b [u8] {
         scratch.push(property);
     }
     scratch.as_props().as_bytes()
+}
+
+/// Refuses a packet with more user properties than `limits.user_properties_max`.
+pub(super) fn check_user_properties(
+    core: &Core,
+    config: &Config,
+    props: Props<'_>,
+) -> Result<(), Violation> {
+    let max = config.limits.user_properties_max;
+    if props.user_properties().nth(max).is_none() {
+        return Ok(());
+    }
+    core.counters.limit(Limit::UserPropertiesMax);
+    let text = format!("more user properties than limits.user_properties_max ({max})");
+    Err(Violation::new(ReasonCode::QuotaExceeded, text))
 }
 
 /// Why no client may publish to `topic`, whatever its rights.

@@ -60,6 +60,7 @@ impl<S: ByteStream> Connection<S> {
         if subscribe.props.subscription_ids().next().is_some()
             && !self.config.mqtt.subscription_identifier_available
         {
+            self.core.counters.limit(Limit::SubscriptionIdentifierAvailable);
             return Err(Violation::new(
                 ReasonCode::SubscriptionIdentifiersNotSupported,
                 "mqtt.subscription_identifier_available is false",
@@ -134,6 +135,7 @@ impl<S: ByteStream> Connection<S> {
                 ));
             }
             if !mqtt.shared_subscription_available {
+                self.core.counters.limit(Limit::SharedSubscriptionAvailable);
                 return refused(
                     ReasonCode::SharedSubscriptionsNotSupported,
                     "mqtt.shared_subscription_available is false",
@@ -141,6 +143,7 @@ impl<S: ByteStream> Connection<S> {
             }
         }
         if topic_filter.has_wildcards() && !mqtt.wildcard_subscription_available {
+            self.core.counters.limit(Limit::WildcardSubscriptionAvailable);
             return refused(
                 ReasonCode::WildcardSubscriptionsNotSupported,
                 "mqtt.wildcard_subscription_available is false",

@@ -90,7 +90,7 @@ impl Counters {
         self.add(EVENTS + event as usize, 1);
     }
 
-    /// Counts one refusal, drop or disconnection that is the consequence of `limit`.
+    /// Counts one refusal or disconnection that is the consequence of `limit`. Drops are counted as such.
     pub fn limit(&self, limit: Limit) {
         self.add(LIMITS + limit as usize, 1);
     }
@@ -342,9 +342,13 @@ impl Snapshot {
         self.cells[EVENTS + event as usize]
     }
 
-    /// How often a limit had its consequence.
+    /// How often a limit had its consequence. Limits whose consequence is a drop count messages.
     pub fn limit(&self, limit: Limit) -> u64 {
-        self.cells[LIMITS + limit as usize]
+        let dropped = DROP_REASONS
+            .into_iter()
+            .filter(|reason| Limit::of_drop(*reason) == Some(limit))
+            .map(|reason| self.dropped_for(reason));
+        self.cells[LIMITS + limit as usize] + dropped.sum::<u64>()
     }
 
     /// How many there are now. Under load a snapshot may be off by what happens meanwhile, never below 0.

@@ -152,6 +152,17 @@ impl Limit {
             .split_once('.')
             .map_or(self.name(), |(_, key)| key)
     }
+
+    /// The limit that drops of this kind are the consequence of; `None` where the client or the publisher set it.
+    pub const fn of_drop(reason: DropReason) -> Option<Self> {
+        match reason {
+            DropReason::QueueFull => Some(Self::QueuedMessagesMax),
+            DropReason::QueueBytesFull => Some(Self::QueuedBytesMax),
+            DropReason::InflightExpired => Some(Self::InflightExpiry),
+            DropReason::PendingBytesFull => Some(Self::PendingBytesMax),
+            _ => None,
+        }
+    }
 }
 
 /// All drop reasons, in the order of their places.
