@@ -51,7 +51,7 @@ error: m.toml:1:1: unknown key `receive_maximum` at the top level
         r"
 error: m.toml:1:1: unknown key `password_file` at the top level
   |
-1 | password_file = 'x'
+1 | password_file = (hidden)
   | ^^^^^^^^^^^^^
   help: list users as [[users]]; `martlet passwd NAME` prints the lines",
     );
