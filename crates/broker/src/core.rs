@@ -26,6 +26,7 @@ use crate::{
     retained::Retained,
     router::{RouteMemo, Router},
     session::{Outbox, Session},
+    spares::SharedSpares,
     timers::Timers,
     work::{Work, count_effects, with_work},
 };
@@ -55,6 +56,7 @@ pub(crate) struct Core {
     pub(crate) retained: Retained,
     pub(crate) directory: Directory,
     pub(crate) timers: Timers,
+    pub(crate) spares: SharedSpares,
     pub(crate) counters: Counters,
     pub(crate) memory: Watch,
     pub(crate) loads: Mutex<Loads>,
@@ -161,6 +163,7 @@ impl Core {
             ),
             directory: Directory::default(),
             timers: Timers::default(),
+            spares: SharedSpares::default(),
             counters: Counters::new(),
             memory: Watch::new(parts.config.limits.memory_high_water),
             loads: Mutex::new(Loads::new()),

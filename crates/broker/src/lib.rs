@@ -25,6 +25,7 @@ mod publish;
 mod retained;
 mod router;
 mod session;
+mod spares;
 mod sync;
 mod sys_topics;
 mod tasks;

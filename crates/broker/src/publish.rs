@@ -383,11 +383,16 @@ impl Core {
         if session.is_judged() && !self.may_deliver(session, publication.topic) {
             return Delivered::Gone;
         }
-        let effects = &mut sink.effects;
+        let Sink {
+            effects, spares, ..
+        } = sink;
         let pressure_at = self.pressure_bytes();
         let offered = session.with_outbox(|outbox| {
             if !outbox.alive {
                 return None;
+            }
+            if outbox.out.inline().capacity() == 0 {
+                *outbox.out.inline() = spares.take(&self.spares);
             }
             let offered = match share {
                 None => outbox

@@ -90,16 +90,16 @@ async fn tick(core: Arc<Core>) {
             ),
             Change::None => {}
         }
-        core.loads.lock().tick(
-            &core.snapshot(),
-            Duration::from_millis(now.millis_since(ticked)),
-        );
-        ticked = now;
         core.sweep_retained(now);
         let interval =
             u64::try_from(core.config.load().sys.interval.as_millis()).unwrap_or(u64::MAX);
-        let is_due = published_at.is_none_or(|at| now.millis_since(at) >= interval);
-        if interval > 0 && is_due {
+        if interval == 0 {
+            continue;
+        }
+        let elapsed = Duration::from_millis(now.millis_since(ticked));
+        core.loads.lock().tick(&core.snapshot(), elapsed);
+        ticked = now;
+        if published_at.is_none_or(|at| now.millis_since(at) >= interval) {
             published_at = Some(now);
             publish_sys(&core, &mut last);
         }

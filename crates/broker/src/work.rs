@@ -8,7 +8,7 @@ use hashbrown::HashMap;
 use martlet_codec::{PropsBuf, QoS};
 use martlet_session::{Effects, FanOut};
 
-use crate::{counters, session::Session};
+use crate::{counters, session::Session, spares::Spares};
 
 /// Bytes read from a socket at once; a batch is what one read brought.
 pub(crate) const READ_BYTES: usize = 64 << 10;
@@ -28,6 +28,7 @@ pub(crate) struct Sink {
     pub(crate) effects: Effects,
     pub(crate) merge: Merge,
     pub(crate) counts: counters::Local,
+    pub(crate) spares: Spares,
     /// A subscriber that asks publishers to slow down, seen in this batch.
     pub(crate) pressure: Option<Arc<Session>>,
 }

@@ -41,6 +41,9 @@ const SLICES: usize = 64;
 /// Own acknowledgements waiting for the socket above which reading stops (rule 8).
 const LOCAL_BYTES_MAX: usize = 64 << 10;
 
+/// What an idle connection keeps for its next acknowledgements.
+const LOCAL_BYTES_KEPT: usize = 64;
+
 /// How long a publisher waits for one slow subscriber, as NATS does (`stalledWait`).
 const PRESSURE_WAIT: Duration = Duration::from_millis(5);
 
@@ -246,6 +249,7 @@ impl<S: ByteStream> Connection<S> {
             ..
         } = self;
         let mut effects = martlet_session::Effects::default();
+        let mut emptied = Vec::new();
         let taken = session.with_outbox(|outbox| {
             check_owner(outbox, *epoch)?;
             if *confirm > 0 {
@@ -284,6 +288,7 @@ impl<S: ByteStream> Connection<S> {
             }
             if outbox.out.is_empty() {
                 outbox.idle = true;
+                emptied = std::mem::take(outbox.out.inline());
                 return Ok((false, outbox.half.counts().queued));
             }
             outbox.idle = false;
@@ -297,11 +302,26 @@ impl<S: ByteStream> Connection<S> {
             session.set_availability(crate::router::Availability::Online);
         }
         if !more {
-            // An idle connection keeps no buffers.
-            drop(std::mem::take(chunk));
-            local.shrink_to(0);
+            self.give_buffers_back(emptied);
         }
         Ok(more)
+    }
+
+    /// An idle connection keeps no buffers.
+    fn give_buffers_back(&mut self, emptied: Vec<u8>) {
+        let chunk = std::mem::take(&mut self.chunk).into_spare();
+        let local = if self.local.capacity() > LOCAL_BYTES_KEPT {
+            std::mem::take(&mut self.local)
+        } else {
+            Vec::new()
+        };
+        if emptied.capacity() + chunk.capacity() + local.capacity() > 0 {
+            with_work(|work| {
+                for buffer in [emptied, chunk, local] {
+                    work.sink.spares.give(buffer, &self.core.spares);
+                }
+            });
+        }
     }
 
     /// The socket takes nothing: remember since when, and listen for a kick.
@@ -384,10 +404,13 @@ impl<S: ByteStream> Connection<S> {
                 let outcome = self.process(&scratch[..filled], work);
                 Poll::Ready(outcome.map(|consumed| {
                     if consumed < filled {
-                        self.partial.reserve_exact(filled - consumed);
+                        if self.partial.capacity() == 0 {
+                            self.partial = work.sink.spares.take(&self.core.spares);
+                        }
                         self.partial.extend_from_slice(&scratch[consumed..filled]);
-                    } else if self.partial.capacity() > 0 {
-                        self.partial = Vec::new();
+                    } else {
+                        let emptied = std::mem::take(&mut self.partial);
+                        work.sink.spares.give(emptied, &self.core.spares);
                     }
                 }))
             }
@@ -443,6 +466,9 @@ impl<S: ByteStream> Connection<S> {
         let packet_max = u32::try_from(self.config.mqtt.maximum_packet_size).unwrap_or(u32::MAX);
         let mut used = 0;
         self.partial_need = 1;
+        if self.local.capacity() == 0 {
+            self.local = work.sink.spares.take(&self.core.spares);
+        }
         while used < input.len() {
             let frame =
                 match split(&input[used..], packet_max).map_err(|error| self.too_large(error))? {
@@ -533,6 +559,10 @@ impl<S: ByteStream> Connection<S> {
     }
 
     fn on_disconnect(&self, disconnect: &martlet_codec::Disconnect<'_>) -> End {
+        if disconnect.props.server_reference().is_some() {
+            let text = "DISCONNECT of a client with a Server Reference (3.14.2.2.5)";
+            return Violation::new(ReasonCode::ProtocolError, text).into();
+        }
         let expiry = disconnect.props.session_expiry_secs();
         if expiry.is_some_and(|secs| secs > 0) && self.connect_expiry_secs == 0 {
             let text = "DISCONNECT extends a session that CONNECT gave no expiry";

@@ -59,16 +59,21 @@ impl<S: ByteStream> Connection<S> {
     }
 
     fn has_room(&mut self) -> bool {
-        let Self { session, local, .. } = self;
-        session
+        self.put_local_first();
+        self.session
             .with_outbox(|outbox| {
-                if !local.is_empty() {
-                    outbox.out.put(local);
-                    local.clear();
-                }
                 outbox.half.counts().queued == 0 && outbox.out.pending_bytes() < AHEAD_BYTES
             })
             .unwrap_or(false)
+    }
+
+    /// Gives our own packets their place in the output before whatever is delivered next.
+    pub(super) fn put_local_first(&mut self) {
+        let Self { session, local, .. } = self;
+        if !local.is_empty() {
+            session.with_outbox(|outbox| outbox.out.put(local));
+            local.clear();
+        }
     }
 
     fn replay_slice(&mut self) {

@@ -60,7 +60,9 @@ impl<S: ByteStream> Connection<S> {
         if subscribe.props.subscription_ids().next().is_some()
             && !self.config.mqtt.subscription_identifier_available
         {
-            self.core.counters.limit(Limit::SubscriptionIdentifierAvailable);
+            self.core
+                .counters
+                .limit(Limit::SubscriptionIdentifierAvailable);
             return Err(Violation::new(
                 ReasonCode::SubscriptionIdentifiersNotSupported,
                 "mqtt.subscription_identifier_available is false",
@@ -143,7 +145,9 @@ impl<S: ByteStream> Connection<S> {
             }
         }
         if topic_filter.has_wildcards() && !mqtt.wildcard_subscription_available {
-            self.core.counters.limit(Limit::WildcardSubscriptionAvailable);
+            self.core
+                .counters
+                .limit(Limit::WildcardSubscriptionAvailable);
             return refused(
                 ReasonCode::WildcardSubscriptionsNotSupported,
                 "mqtt.wildcard_subscription_available is false",
@@ -185,7 +189,7 @@ impl<S: ByteStream> Connection<S> {
         let mut codes = Vec::with_capacity(grants.len());
         let mut ops = Vec::new();
         let mut words = None;
-        let mut replays = Vec::new();
+        let mut granted = Vec::with_capacity(grants.len());
         for ((text, mut options), grant) in subscribe.filters.iter().zip(grants) {
             let mut result = grant.result;
             let mut reason_text = grant.text;
@@ -203,9 +207,12 @@ impl<S: ByteStream> Connection<S> {
                         options.no_local = !text.starts_with('$');
                     }
                     codes.push(options.qos as u8);
-                    if let Some(replay) = self.insert(text, options, subscription_id, &mut ops) {
-                        replays.push(replay);
-                    }
+                    let subscribed = Subscribed {
+                        options,
+                        subscription_id,
+                    };
+                    self.remember(text, subscribed, &mut ops);
+                    granted.push((text, subscribed));
                 }
                 Err(reason) => {
                     if matches!(
@@ -250,8 +257,31 @@ impl<S: ByteStream> Connection<S> {
             suback.props = Props::EMPTY;
         }
         self.owe(&Packet::SubAck(suback), lsn, false);
-        self.replays.extend(replays);
+        // SUBACK takes its place in the output before the first message can; nothing is written before this
+        // task is back at its output, when the subscriptions are in force.
+        self.put_local_first();
+        for (text, subscribed) in granted {
+            let replay = self.insert(text, subscribed);
+            self.replays.extend(replay);
+        }
         Ok(())
+    }
+
+    /// Notes a subscription in the session.
+    fn remember(&self, text: &str, subscribed: Subscribed, ops: &mut Vec<StoreOp>) {
+        self.session
+            .state
+            .lock()
+            .subscriptions
+            .insert(text.into(), subscribed);
+        if self.session.durable {
+            ops.push(StoreOp::PutSubscription {
+                session: self.session.id,
+                filter: text.into(),
+                options: subscribed.options,
+                subscription_id: subscribed.subscription_id,
+            });
+        }
     }
 
     /// Whether `text` replaces a subscription or there is room for one more.
@@ -261,37 +291,19 @@ impl<S: ByteStream> Connection<S> {
             || state.subscriptions.contains_key(text)
     }
 
-    /// Adds a subscription; the retained messages that belong to it come back as a replay.
-    fn insert(
-        &self,
-        text: &str,
-        options: SubscribeOptions,
-        subscription_id: Option<u32>,
-        ops: &mut Vec<StoreOp>,
-    ) -> Option<Replay> {
+    /// Puts a subscription in force; the retained messages that belong to it come back as a replay.
+    fn insert(&self, text: &str, subscribed: Subscribed) -> Option<Replay> {
         let filter = parse(text, self.config.mqtt.queue_subscriptions).ok()?;
+        let Subscribed {
+            options,
+            subscription_id,
+        } = subscribed;
         let id = subscription_id.and_then(NonZeroU32::new);
         let subscription = Subscription::new(Arc::clone(&self.session), options, id);
-        self.session.state.lock().subscriptions.insert(
-            text.into(),
-            Subscribed {
-                options,
-                subscription_id,
-            },
-        );
-        let subscribed = self.core.router.subscribe(filter, subscription);
-        if subscribed.first_local {
-            self.core
-                .cluster
-                .interest(filter.topic_filter().as_str(), true);
-        }
-        if self.session.durable {
-            ops.push(StoreOp::PutSubscription {
-                session: self.session.id,
-                filter: text.into(),
-                options,
-                subscription_id,
-            });
+        let outcome = self.core.router.subscribe(filter, subscription);
+        if outcome.first_local {
+            let topic_filter = filter.topic_filter();
+            self.core.cluster.interest(topic_filter.as_str(), true);
         }
         let Filter::Plain(topic_filter) = filter else {
             // Shared subscriptions get no retained messages (4.8.2).
@@ -299,7 +311,7 @@ impl<S: ByteStream> Connection<S> {
         };
         let wanted = match options.retain_handling {
             RetainHandling::SendAlways => true,
-            RetainHandling::SendIfNew => !subscribed.replaced,
+            RetainHandling::SendIfNew => !outcome.replaced,
             RetainHandling::DoNotSend => false,
         };
         wanted.then(|| Replay::new(topic_filter, options, subscription_id))
