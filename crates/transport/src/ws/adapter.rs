@@ -14,8 +14,9 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 const OUT_FRAME_BYTES_MAX: u64 = 1 << 20;
 /// Slices of one vectored write that are passed on together, the header included.
 const OUT_SLICES_MAX: usize = 64;
-/// A client has to mask, hence to copy, what it sends: this much at a time.
-const MASK_CHUNK_BYTES: usize = 64 * 1024;
+/// A client has to mask, hence to copy, what it sends: this much at a time. What the stream below
+/// does not take of it is copied again, so it is not much more than a socket takes at once.
+const MASK_CHUNK_BYTES: usize = 16 * 1024;
 /// Reads without a payload byte (pings, empty frames, parts of headers) within one poll, after
 /// which other tasks get their turn.
 const FRUITLESS_READS_MAX: u32 = 32;
