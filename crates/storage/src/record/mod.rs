@@ -6,6 +6,8 @@
 //! the backend.
 
 mod op;
+#[cfg(test)]
+mod tests;
 pub use op::{decode_batch, encode_batch};
 mod wire;
 
