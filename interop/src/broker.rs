@@ -37,10 +37,15 @@ pub(crate) fn runtime() -> &'static Runtime {
 
 fn external() -> Option<Broker> {
     let address = std::env::var(ADDRESS_VARIABLE).ok()?;
-    let parse = |text: &str| text.parse().unwrap_or_else(|_| panic!("{text:?} is not an address and port"));
+    let parse = |text: &str| {
+        text.parse()
+            .unwrap_or_else(|_| panic!("{text:?} is not an address and port"))
+    };
     Some(Broker {
         address: parse(&address),
-        websocket: std::env::var(WEBSOCKET_VARIABLE).ok().map(|text| parse(&text)),
+        websocket: std::env::var(WEBSOCKET_VARIABLE)
+            .ok()
+            .map(|text| parse(&text)),
         #[cfg(feature = "embedded")]
         embedded: None,
     })
@@ -119,21 +124,37 @@ mod embedded {
             shared_settings(&mut config);
             change(&mut config);
             let started = runtime().spawn(async move {
-                let broker = martlet_broker::Broker::builder().config(config).start().expect("the settings are valid");
+                let broker = martlet_broker::Broker::builder()
+                    .config(config)
+                    .start()
+                    .expect("the settings are valid");
                 let options = ListenerOptions::default();
                 let tcp = "tcp://127.0.0.1:0".parse().expect("an address");
-                let tcp = broker.listen("tcp", &tcp, &options).await.expect("a free port");
+                let tcp = broker
+                    .listen("tcp", &tcp, &options)
+                    .await
+                    .expect("a free port");
                 let websocket = "ws://127.0.0.1:0".parse().expect("an address");
-                let websocket = broker.listen("ws", &websocket, &options).await.expect("a free port");
-                Self { address: tcp.local_addr, websocket: Some(websocket.local_addr), embedded: Some(broker) }
+                let websocket = broker
+                    .listen("ws", &websocket, &options)
+                    .await
+                    .expect("a free port");
+                Self {
+                    address: tcp.local_addr,
+                    websocket: Some(websocket.local_addr),
+                    embedded: Some(broker),
+                }
             });
             started.await.expect("the broker starts")
         }
 
         /// Shuts the broker down, as its administrator would.
         pub async fn shut_down(&self) {
-            let Some(broker) = self.embedded.clone() else { return };
-            let down = runtime().spawn(async move { broker.shutdown(std::time::Duration::from_secs(2)).await });
+            let Some(broker) = self.embedded.clone() else {
+                return;
+            };
+            let down = runtime()
+                .spawn(async move { broker.shutdown(std::time::Duration::from_secs(2)).await });
             down.await.expect("the broker shuts down");
         }
     }

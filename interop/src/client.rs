@@ -12,7 +12,10 @@ use tokio::time::timeout;
 
 use crate::broker::Broker;
 use crate::wire::server::{ConnAck, SubAck};
-use crate::wire::{Ack, ClientPacket, Connect, Disconnect, Packet, Property, Publish, Will, find, kind, pingreq, prop, split};
+use crate::wire::{
+    Ack, ClientPacket, Connect, Disconnect, Packet, Property, Publish, Will, find, kind, pingreq,
+    prop, split,
+};
 use crate::{ReasonCode, Version};
 
 /// Longest wait for anything.
@@ -43,7 +46,9 @@ pub struct Builder {
 
 /// A client of this version with a unique client id, Clean Start and no keep alive.
 pub fn client(version: Version) -> Builder {
-    Builder { connect: Connect::new(version, unique("c")) }
+    Builder {
+        connect: Connect::new(version, unique("c")),
+    }
 }
 
 impl Builder {
@@ -173,8 +178,17 @@ impl Client {
             .await
             .expect("the broker accepts in time")
             .expect("the broker listens");
-        stream.set_nodelay(true).expect("a socket option of an open socket");
-        Self { version, id: String::new(), connack: ConnAck::default(), last: Vec::new(), stream, buffer: Vec::new() }
+        stream
+            .set_nodelay(true)
+            .expect("a socket option of an open socket");
+        Self {
+            version,
+            id: String::new(),
+            connack: ConnAck::default(),
+            last: Vec::new(),
+            stream,
+            buffer: Vec::new(),
+        }
     }
 
     /// Sends a packet.
@@ -185,7 +199,9 @@ impl Client {
 
     /// Sends bytes. A server that has closed already is found out by the next expectation.
     pub async fn send_raw(&mut self, bytes: &[u8]) {
-        let _ = timeout(WAIT, self.stream.write_all(bytes)).await.expect("the broker reads");
+        let _ = timeout(WAIT, self.stream.write_all(bytes))
+            .await
+            .expect("the broker reads");
     }
 
     /// Ends the connection without DISCONNECT, as a network failure does.
@@ -202,7 +218,9 @@ impl Client {
 
     /// The next packet or the end.
     pub async fn event(&mut self) -> Event {
-        timeout(WAIT, self.event_unbounded()).await.expect("nothing came within 5 s, not even the end of the connection")
+        timeout(WAIT, self.event_unbounded())
+            .await
+            .expect("nothing came within 5 s, not even the end of the connection")
     }
 
     /// The next packet or the end, `None` if `limit` passes before.
@@ -212,20 +230,23 @@ impl Client {
 
     async fn event_unbounded(&mut self) -> Event {
         loop {
-            if let Some(span) = split(&self.buffer).unwrap_or_else(|error| panic!("{error}: {:02x?}", self.buffer)) {
+            if let Some(span) =
+                split(&self.buffer).unwrap_or_else(|error| panic!("{error}: {:02x?}", self.buffer))
+            {
                 let rest = self.buffer.split_off(span.end);
                 self.last = std::mem::replace(&mut self.buffer, rest);
                 let packet = Packet::read(span.first, &self.last[span.header..], self.version)
                     .unwrap_or_else(|error| panic!("{error}: {:02x?}", self.last));
                 return Event::Packet(packet);
             }
-            let mut chunk = [0; 16 * 1024];
-            match self.stream.read(&mut chunk).await {
-                Ok(0) | Err(_) => {
-                    assert!(self.buffer.is_empty(), "closed in mid-packet: {:02x?}", self.buffer);
-                    return Event::Closed;
-                }
-                Ok(count) => self.buffer.extend_from_slice(&chunk[..count]),
+            self.buffer.reserve(16 * 1024);
+            if !matches!(self.stream.read_buf(&mut self.buffer).await, Ok(1..)) {
+                assert!(
+                    self.buffer.is_empty(),
+                    "closed in mid-packet: {:02x?}",
+                    self.buffer
+                );
+                return Event::Closed;
             }
         }
     }
@@ -238,7 +259,9 @@ impl Client {
                 assert!(count < 1 << 20, "endless last words");
             }
         });
-        reading.await.expect("the server did not close the connection within 5 s");
+        reading
+            .await
+            .expect("the server did not close the connection within 5 s");
         bytes
     }
 
@@ -388,7 +411,8 @@ impl Client {
 
     /// Subscribes to one filter and expects the QoS in `options` to be granted.
     pub async fn subscribe(&mut self, filter: impl AsRef<[u8]>, options: u8) {
-        self.send(crate::wire::subscribe(60_001, filter, options)).await;
+        self.send(crate::wire::subscribe(60_001, filter, options))
+            .await;
         self.expect_suback(60_001, &[options & 3]).await;
     }
 

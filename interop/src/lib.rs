@@ -23,8 +23,8 @@ pub mod statements;
 pub mod websocket;
 pub mod wire;
 
+pub use martlet_codec::Version::{V5, V31, V311};
 pub use martlet_codec::{QoS, ReasonCode, Version};
-pub use martlet_codec::Version::{V31, V311, V5};
 
 /// The two versions whose statements are numbered.
 pub const BOTH: [Version; 2] = [V311, V5];

@@ -34,7 +34,10 @@ pub fn csv(text: &str) -> Vec<Vec<String>> {
         .filter(|line| !line.trim().is_empty())
         .map(|line| {
             let inner = line.trim().trim_start_matches('"').trim_end_matches('"');
-            inner.split("\",\"").map(|field| field.replace("\"\"", "\"")).collect()
+            inner
+                .split("\",\"")
+                .map(|field| field.replace("\"\"", "\""))
+                .collect()
         })
         .collect()
 }
@@ -59,8 +62,14 @@ pub fn statements(text: &str) -> Vec<Statement> {
 /// The line has no specification in front of an id, or one nobody knows.
 pub fn shows(line: &str) -> Result<BTreeSet<Key>, String> {
     let mut keys = BTreeSet::new();
-    for group in line.split(';').map(str::trim).filter(|group| !group.is_empty()) {
-        let (specification, ids) = group.split_once(' ').ok_or_else(|| format!("no ids in {group:?}"))?;
+    for group in line
+        .split(';')
+        .map(str::trim)
+        .filter(|group| !group.is_empty())
+    {
+        let (specification, ids) = group
+            .split_once(' ')
+            .ok_or_else(|| format!("no ids in {group:?}"))?;
         if !["5.0", "3.1.1"].contains(&specification) {
             return Err(format!("unknown specification {specification:?}"));
         }
@@ -81,14 +90,29 @@ pub fn tests_in(module: &str, source: &str) -> Result<Vec<Shown>, String> {
     for (index, line) in source.lines().enumerate() {
         let line = line.trim();
         if let Some(list) = line.strip_prefix("// shows:") {
-            keys.extend(shows(list).map_err(|error| format!("{module} line {}: {error}", index + 1))?);
-        } else if let Some(rest) = line.strip_prefix("async fn ").or_else(|| line.strip_prefix("fn ")) {
+            keys.extend(
+                shows(list).map_err(|error| format!("{module} line {}: {error}", index + 1))?,
+            );
+        } else if let Some(rest) = line
+            .strip_prefix("async fn ")
+            .or_else(|| line.strip_prefix("fn "))
+        {
             let name = rest.split('(').next().unwrap_or_default();
             if !keys.is_empty() {
-                tests.push(Shown { test: format!("{module}::{name}"), keys: std::mem::take(&mut keys) });
+                tests.push(Shown {
+                    test: format!("{module}::{name}"),
+                    keys: std::mem::take(&mut keys),
+                });
             }
-        } else if !line.is_empty() && !line.starts_with("//") && !line.starts_with("#[") && !keys.is_empty() {
-            return Err(format!("{module} line {}: `shows:` is not followed by a test", index + 1));
+        } else if !line.is_empty()
+            && !line.starts_with("//")
+            && !line.starts_with("#[")
+            && !keys.is_empty()
+        {
+            return Err(format!(
+                "{module} line {}: `shows:` is not followed by a test",
+                index + 1
+            ));
         }
     }
     Ok(tests)
@@ -100,14 +124,20 @@ pub fn tests_in(module: &str, source: &str) -> Result<Vec<Shown>, String> {
 /// A file that cannot be read, or what [`tests_in`] finds wrong.
 pub fn tests_below(folder: &Path) -> Result<Vec<Shown>, String> {
     let mut tests = Vec::new();
-    let entries = std::fs::read_dir(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
+    let entries =
+        std::fs::read_dir(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
     for entry in entries.filter_map(Result::ok) {
         let path = entry.path();
         if path.extension().is_none_or(|extension| extension != "rs") {
             continue;
         }
-        let source = std::fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
-        let module = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        let source = std::fs::read_to_string(&path)
+            .map_err(|error| format!("{}: {error}", path.display()))?;
+        let module = path
+            .file_stem()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
         tests.extend(tests_in(&module, &source)?);
     }
     Ok(tests)
@@ -119,18 +149,28 @@ mod tests {
     use crate::mutants;
 
     fn own(name: &str) -> String {
-        std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(name)).expect("a file of this crate")
+        std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(name))
+            .expect("a file of this crate")
     }
 
     fn own_tests() -> Vec<Shown> {
-        tests_below(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/conformance")).expect("the tests can be read")
+        tests_below(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/conformance"))
+            .expect("the tests can be read")
     }
 
     #[test]
     fn the_table_has_both_specifications_whole() {
         let statements = statements(&own("statements.csv"));
-        let count = |specification: &str| statements.iter().filter(|row| row.key.0 == specification).count();
-        assert_eq!((count("5.0"), count("3.1.1"), statements.len()), (251, 141, 392));
+        let count = |specification: &str| {
+            statements
+                .iter()
+                .filter(|row| row.key.0 == specification)
+                .count()
+        };
+        assert_eq!(
+            (count("5.0"), count("3.1.1"), statements.len()),
+            (251, 141, 392)
+        );
     }
 
     #[test]
@@ -139,17 +179,27 @@ mod tests {
         let tests = tests_in("m", source).unwrap();
         assert_eq!(tests.len(), 1);
         assert_eq!(tests[0].test, "m::it");
-        assert_eq!(tests[0].keys, shows("5.0 MQTT-1-1, MQTT-1-2; 3.1.1 MQTT-9-9").unwrap());
+        assert_eq!(
+            tests[0].keys,
+            shows("5.0 MQTT-1-1, MQTT-1-2; 3.1.1 MQTT-9-9").unwrap()
+        );
         assert!(shows("4.0 MQTT-1-1").is_err());
         assert!(tests_in("m", "// shows: 5.0 A\nlet x = 1;\n").is_err());
     }
 
     #[test]
     fn every_shown_statement_exists() {
-        let known: BTreeSet<Key> = statements(&own("statements.csv")).into_iter().map(|row| row.key).collect();
+        let known: BTreeSet<Key> = statements(&own("statements.csv"))
+            .into_iter()
+            .map(|row| row.key)
+            .collect();
         for shown in own_tests() {
             for key in &shown.keys {
-                assert!(known.contains(key), "{} shows {key:?}, which is no statement", shown.test);
+                assert!(
+                    known.contains(key),
+                    "{} shows {key:?}, which is no statement",
+                    shown.test
+                );
             }
         }
     }
@@ -160,9 +210,19 @@ mod tests {
         let missing: Vec<String> = statements(&own("statements.csv"))
             .into_iter()
             .filter(|row| row.testable && !shown.contains(&row.key))
-            .map(|row| format!("{} {} ({}): {}", row.key.0, row.key.1, row.party, row.paraphrase))
+            .map(|row| {
+                format!(
+                    "{} {} ({}): {}",
+                    row.key.0, row.key.1, row.party, row.paraphrase
+                )
+            })
             .collect();
-        assert!(missing.is_empty(), "{} without a test:\n{}", missing.len(), missing.join("\n"));
+        assert!(
+            missing.is_empty(),
+            "{} without a test:\n{}",
+            missing.len(),
+            missing.join("\n")
+        );
     }
 
     #[test]
@@ -174,11 +234,28 @@ mod tests {
             let [name, specification, statement, test, description] = row.as_slice() else {
                 panic!("five fields, not {row:?}");
             };
-            assert!(!description.is_empty() && names.insert(name.as_str()), "{row:?}");
-            let shown = tests.iter().find(|shown| shown.test == *test).unwrap_or_else(|| panic!("no test {test}"));
-            assert!(shown.keys.contains(&(specification.clone(), statement.clone())), "{test} does not show {statement}");
+            assert!(
+                !description.is_empty() && names.insert(name.as_str()),
+                "{row:?}"
+            );
+            let shown = tests
+                .iter()
+                .find(|shown| shown.test == *test)
+                .unwrap_or_else(|| panic!("no test {test}"));
+            assert!(
+                shown
+                    .keys
+                    .contains(&(specification.clone(), statement.clone())),
+                "{test} does not show {statement}"
+            );
         }
-        let built: BTreeSet<&str> = mutants::all().map(|mutant| mutant.name).filter(|name| *name != "none").collect();
-        assert_eq!(names, built, "mutants.csv and the mutants in the source differ");
+        let built: BTreeSet<&str> = mutants::all()
+            .map(|mutant| mutant.name)
+            .filter(|name| *name != "none")
+            .collect();
+        assert_eq!(
+            names, built,
+            "mutants.csv and the mutants in the source differ"
+        );
     }
 }

@@ -53,16 +53,28 @@ impl WebSocket {
     /// under test has no WebSocket listener.
     pub async fn open(broker: &Broker, subprotocols: Option<&str>) -> Option<Self> {
         let address = broker.websocket()?;
-        let stream = TcpStream::connect(address).await.expect("the broker listens for WebSocket");
-        let mut websocket = Self { stream, buffer: Vec::new(), mqtt: Vec::new(), response: String::new() };
-        let offer = subprotocols.map(|list| format!("Sec-WebSocket-Protocol: {list}\r\n")).unwrap_or_default();
+        let stream = TcpStream::connect(address)
+            .await
+            .expect("the broker listens for WebSocket");
+        let mut websocket = Self {
+            stream,
+            buffer: Vec::new(),
+            mqtt: Vec::new(),
+            response: String::new(),
+        };
+        let offer = subprotocols
+            .map(|list| format!("Sec-WebSocket-Protocol: {list}\r\n"))
+            .unwrap_or_default();
         let request = format!(
             "GET /mqtt HTTP/1.1\r\nHost: {address}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
              Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n{offer}\r\n"
         );
         websocket.send_raw(request.as_bytes()).await;
         loop {
-            let end = websocket.buffer.windows(4).position(|window| window == b"\r\n\r\n");
+            let end = websocket
+                .buffer
+                .windows(4)
+                .position(|window| window == b"\r\n\r\n");
             if let Some(end) = end {
                 let rest = websocket.buffer.split_off(end + 4);
                 let head = std::mem::replace(&mut websocket.buffer, rest);
@@ -80,18 +92,26 @@ impl WebSocket {
     pub fn header(&self, name: &str) -> Option<&str> {
         self.response.lines().find_map(|line| {
             let (key, value) = line.split_once(':')?;
-            key.trim().eq_ignore_ascii_case(name).then_some(value.trim())
+            key.trim()
+                .eq_ignore_ascii_case(name)
+                .then_some(value.trim())
         })
     }
 
     /// The status code of the answer to the upgrade request.
     pub fn status(&self) -> u16 {
-        self.response.split(' ').nth(1).and_then(|code| code.parse().ok()).unwrap_or(0)
+        self.response
+            .split(' ')
+            .nth(1)
+            .and_then(|code| code.parse().ok())
+            .unwrap_or(0)
     }
 
     /// Sends bytes as they are.
     pub async fn send_raw(&mut self, bytes: &[u8]) {
-        let _ = timeout(WAIT, self.stream.write_all(bytes)).await.expect("the broker reads");
+        let _ = timeout(WAIT, self.stream.write_all(bytes))
+            .await
+            .expect("the broker reads");
     }
 
     /// Sends a masked frame.
@@ -106,15 +126,8 @@ impl WebSocket {
     }
 
     async fn fill(&mut self) -> bool {
-        let mut chunk = [0; 4096];
-        let read = timeout(WAIT, self.stream.read(&mut chunk)).await.expect("nothing came within 5 s");
-        match read {
-            Ok(count) if count > 0 => {
-                self.buffer.extend_from_slice(&chunk[..count]);
-                true
-            }
-            _ => false,
-        }
+        let read = timeout(WAIT, self.stream.read_buf(&mut self.buffer)).await;
+        matches!(read.expect("nothing came within 5 s"), Ok(1..))
     }
 
     /// The next frame, `None` at the end of the connection.
@@ -136,7 +149,8 @@ impl WebSocket {
             if let Some(span) = split(&self.mqtt).expect("a packet") {
                 let rest = self.mqtt.split_off(span.end);
                 let whole = std::mem::replace(&mut self.mqtt, rest);
-                return Packet::read(span.first, &whole[span.header..], version).unwrap_or_else(|error| panic!("{error}"));
+                return Packet::read(span.first, &whole[span.header..], version)
+                    .unwrap_or_else(|error| panic!("{error}"));
             }
             let frame = self.frame().await.expect("the connection is open");
             match frame.opcode {
@@ -150,7 +164,11 @@ impl WebSocket {
     /// Expects the end of the connection; MQTT packets and a close frame may come before.
     pub async fn expect_closed(&mut self) {
         while let Some(frame) = self.frame().await {
-            assert_ne!(frame.opcode, opcode::TEXT, "MQTT-6.0.0-1: a text frame from the server");
+            assert_ne!(
+                frame.opcode,
+                opcode::TEXT,
+                "MQTT-6.0.0-1: a text frame from the server"
+            );
         }
     }
 }
@@ -171,7 +189,12 @@ pub fn masked(fin: bool, opcode: u8, payload: &[u8]) -> Vec<u8> {
         }
     }
     bytes.extend(MASK);
-    bytes.extend(payload.iter().zip(MASK.iter().cycle()).map(|(byte, mask)| byte ^ mask));
+    bytes.extend(
+        payload
+            .iter()
+            .zip(MASK.iter().cycle())
+            .map(|(byte, mask)| byte ^ mask),
+    );
     bytes
 }
 
@@ -180,13 +203,28 @@ fn parse(input: &[u8]) -> Option<(Frame, usize)> {
     let (&first, &second) = (input.first()?, input.get(1)?);
     assert_eq!(second & 0x80, 0, "a server does not mask");
     let (length, header) = match second {
-        126 => (usize::from(u16::from_be_bytes([*input.get(2)?, *input.get(3)?])), 4),
+        126 => (
+            usize::from(u16::from_be_bytes([*input.get(2)?, *input.get(3)?])),
+            4,
+        ),
         127 => {
             let bytes = input.get(2..10)?;
-            (bytes.iter().fold(0, |value, byte| value << 8 | usize::from(*byte)), 10)
+            (
+                bytes
+                    .iter()
+                    .fold(0, |value, byte| value << 8 | usize::from(*byte)),
+                10,
+            )
         }
         short => (usize::from(short), 2),
     };
     let payload = input.get(header..header + length)?.to_vec();
-    Some((Frame { fin: first & 0x80 != 0, opcode: first & 0x0F, payload }, header + length))
+    Some((
+        Frame {
+            fin: first & 0x80 != 0,
+            opcode: first & 0x0F,
+            payload,
+        },
+        header + length,
+    ))
 }

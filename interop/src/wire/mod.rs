@@ -2,14 +2,15 @@
 //!
 //! Everything can be written wrongly on purpose; nothing is read leniently. Shared state, sockets and time are elsewhere.
 
+pub mod lenient;
 pub mod packets;
 pub mod property;
 pub mod server;
 
 pub use packets::{
-    NO_LOCAL, RETAIN_AS_PUBLISHED, RETAIN_IF_NEW, RETAIN_NEVER,
-    Ack, Auth, ClientPacket, Connect, Disconnect, Publish, Subscribe, Unsubscribe, Will, auth, disconnect,
-    pingreq, puback, pubcomp, publish, pubrec, pubrel, subscribe, unsubscribe,
+    Ack, Auth, ClientPacket, Connect, Disconnect, NO_LOCAL, Publish, RETAIN_AS_PUBLISHED,
+    RETAIN_IF_NEW, RETAIN_NEVER, Subscribe, Unsubscribe, Will, auth, disconnect, pingreq, puback,
+    pubcomp, publish, pubrec, pubrel, subscribe, unsubscribe,
 };
 pub use property::{Property, Value, find, prop};
 pub use server::Packet;
@@ -102,7 +103,9 @@ pub fn split(input: &[u8]) -> Result<Option<Span>, String> {
         length |= usize::from(byte & 0x7F) << (7 * index);
         if byte & 0x80 == 0 {
             if index > 0 && byte == 0 {
-                return Err("MQTT-1.5.5-1: the remaining length is not in its shortest form".into());
+                return Err(
+                    "MQTT-1.5.5-1: the remaining length is not in its shortest form".into(),
+                );
             }
             let header = index + 2;
             let end = header + length;
@@ -198,7 +201,9 @@ impl<'a> Reader<'a> {
             value |= u32::from(byte & 0x7F) << (7 * index);
             if byte & 0x80 == 0 {
                 if index > 0 && byte == 0 {
-                    return Err("MQTT-1.5.5-1: a variable byte integer is not in its shortest form".into());
+                    return Err(
+                        "MQTT-1.5.5-1: a variable byte integer is not in its shortest form".into(),
+                    );
                 }
                 return Ok(value);
             }

@@ -3,7 +3,7 @@
 //! Field lengths are always right here; packets that are wrong in their very shape are written with [`super::frame`].
 
 use super::property::block;
-use super::{Property, frame, kind, field};
+use super::{Property, field, frame, kind};
 use crate::Version;
 
 /// A packet a client can send in any version.
@@ -15,11 +15,16 @@ pub trait ClientPacket {
 /// The last will in a CONNECT.
 #[derive(Clone, Debug)]
 pub struct Will {
-    topic: Vec<u8>,
-    payload: Vec<u8>,
-    qos: u8,
-    retain: bool,
-    properties: Vec<Property>,
+    /// Will topic.
+    pub topic: Vec<u8>,
+    /// Will payload.
+    pub payload: Vec<u8>,
+    /// Will QoS.
+    pub qos: u8,
+    /// Will Retain.
+    pub retain: bool,
+    /// Will properties.
+    pub properties: Vec<Property>,
 }
 
 impl Will {
@@ -97,7 +102,11 @@ impl Connect {
 
     /// Its bytes.
     pub fn bytes(&self) -> Vec<u8> {
-        let default_name: &[u8] = if self.version == Version::V31 { b"MQIsdp" } else { b"MQTT" };
+        let default_name: &[u8] = if self.version == Version::V31 {
+            b"MQIsdp"
+        } else {
+            b"MQTT"
+        };
         let mut body = field(self.name.as_deref().unwrap_or(default_name));
         body.push(self.level.unwrap_or(self.version as u8));
         let mut flags = self.flags | (u8::from(self.clean) << 1);
@@ -212,7 +221,10 @@ impl ClientPacket for Publish {
             body.extend(block(&self.properties));
         }
         body.extend_from_slice(&self.payload);
-        frame(0x30 | u8::from(self.dup) << 3 | self.qos << 1 | u8::from(self.retain), &body)
+        frame(
+            0x30 | u8::from(self.dup) << 3 | self.qos << 1 | u8::from(self.retain),
+            &body,
+        )
     }
 }
 
@@ -231,7 +243,12 @@ pub struct Ack {
 
 impl Ack {
     fn new(kind: u8, id: u16) -> Self {
-        Self { kind, id, code: 0, properties: Vec::new() }
+        Self {
+            kind,
+            id,
+            code: 0,
+            properties: Vec::new(),
+        }
     }
     /// Sets the reason code.
     pub fn code(mut self, code: u8) -> Self {
@@ -271,16 +288,22 @@ impl ClientPacket for Ack {
                 body.extend(block(&self.properties));
             }
         }
-        frame(self.kind << 4 | if self.kind == kind::PUBREL { 2 } else { 0 }, &body)
+        frame(
+            self.kind << 4 | if self.kind == kind::PUBREL { 2 } else { 0 },
+            &body,
+        )
     }
 }
 
 /// SUBSCRIBE.
 #[derive(Clone, Debug)]
 pub struct Subscribe {
-    id: u16,
-    filters: Vec<(Vec<u8>, u8)>,
-    properties: Vec<Property>,
+    /// Packet identifier.
+    pub id: u16,
+    /// Filters and their options.
+    pub filters: Vec<(Vec<u8>, u8)>,
+    /// Properties.
+    pub properties: Vec<Property>,
 }
 
 /// Option bit No Local.
@@ -294,7 +317,11 @@ pub const RETAIN_NEVER: u8 = 0x20;
 
 /// A SUBSCRIBE with one filter; `options` is the options byte, which is the QoS unless more bits are set.
 pub fn subscribe(id: u16, filter: impl AsRef<[u8]>, options: u8) -> Subscribe {
-    Subscribe { id, filters: vec![(filter.as_ref().to_vec(), options)], properties: Vec::new() }
+    Subscribe {
+        id,
+        filters: vec![(filter.as_ref().to_vec(), options)],
+        properties: Vec::new(),
+    }
 }
 
 impl Subscribe {
@@ -334,7 +361,11 @@ pub struct Unsubscribe {
 
 /// An UNSUBSCRIBE with one filter.
 pub fn unsubscribe(id: u16, filter: impl AsRef<[u8]>) -> Unsubscribe {
-    Unsubscribe { id, filters: vec![filter.as_ref().to_vec()], properties: Vec::new() }
+    Unsubscribe {
+        id,
+        filters: vec![filter.as_ref().to_vec()],
+        properties: Vec::new(),
+    }
 }
 
 impl Unsubscribe {
@@ -389,7 +420,10 @@ pub struct Disconnect {
 
 /// A normal DISCONNECT.
 pub fn disconnect() -> Disconnect {
-    Disconnect { code: 0, properties: Vec::new() }
+    Disconnect {
+        code: 0,
+        properties: Vec::new(),
+    }
 }
 
 impl Disconnect {
@@ -429,7 +463,10 @@ pub struct Auth {
 
 /// An AUTH with this code.
 pub fn auth(code: u8) -> Auth {
-    Auth { code, properties: Vec::new() }
+    Auth {
+        code,
+        properties: Vec::new(),
+    }
 }
 
 impl Auth {

@@ -91,7 +91,10 @@ pub mod find {
     use super::{Property, Value};
 
     fn first(properties: &[Property], id: u8) -> Option<&Value> {
-        properties.iter().find(|property| property.id == id).map(|property| &property.value)
+        properties
+            .iter()
+            .find(|property| property.id == id)
+            .map(|property| &property.value)
     }
 
     /// The number in property `id`.
@@ -209,90 +212,156 @@ pub mod prop {
 
     /// Any identifier with any bytes.
     pub fn raw(id: u8, bytes: &[u8]) -> Property {
-        Property { id, value: Value::Raw(bytes.to_vec()) }
+        Property {
+            id,
+            value: Value::Raw(bytes.to_vec()),
+        }
     }
     /// Payload Format Indicator.
     pub fn payload_format(value: u8) -> Property {
-        Property { id: id::PAYLOAD_FORMAT, value: Value::Byte(value) }
+        Property {
+            id: id::PAYLOAD_FORMAT,
+            value: Value::Byte(value),
+        }
     }
     /// Message Expiry Interval in seconds.
     pub fn message_expiry(secs: u32) -> Property {
-        Property { id: id::MESSAGE_EXPIRY, value: Value::U32(secs) }
+        Property {
+            id: id::MESSAGE_EXPIRY,
+            value: Value::U32(secs),
+        }
     }
     /// Content Type.
     pub fn content_type(text: &str) -> Property {
-        Property { id: id::CONTENT_TYPE, value: Value::Text(text.into()) }
+        Property {
+            id: id::CONTENT_TYPE,
+            value: Value::Text(text.into()),
+        }
     }
     /// Response Topic.
     pub fn response_topic(topic: &str) -> Property {
-        Property { id: id::RESPONSE_TOPIC, value: Value::Text(topic.into()) }
+        Property {
+            id: id::RESPONSE_TOPIC,
+            value: Value::Text(topic.into()),
+        }
     }
     /// Correlation Data.
     pub fn correlation_data(bytes: &[u8]) -> Property {
-        Property { id: id::CORRELATION_DATA, value: Value::Binary(bytes.to_vec()) }
+        Property {
+            id: id::CORRELATION_DATA,
+            value: Value::Binary(bytes.to_vec()),
+        }
     }
     /// Subscription Identifier.
     pub fn subscription_id(value: u32) -> Property {
-        Property { id: id::SUBSCRIPTION_ID, value: Value::Var(value) }
+        Property {
+            id: id::SUBSCRIPTION_ID,
+            value: Value::Var(value),
+        }
     }
     /// Session Expiry Interval in seconds.
     pub fn session_expiry(secs: u32) -> Property {
-        Property { id: id::SESSION_EXPIRY, value: Value::U32(secs) }
+        Property {
+            id: id::SESSION_EXPIRY,
+            value: Value::U32(secs),
+        }
     }
     /// Authentication Method.
     pub fn authentication_method(name: &str) -> Property {
-        Property { id: id::AUTHENTICATION_METHOD, value: Value::Text(name.into()) }
+        Property {
+            id: id::AUTHENTICATION_METHOD,
+            value: Value::Text(name.into()),
+        }
     }
     /// Authentication Data.
     pub fn authentication_data(bytes: &[u8]) -> Property {
-        Property { id: id::AUTHENTICATION_DATA, value: Value::Binary(bytes.to_vec()) }
+        Property {
+            id: id::AUTHENTICATION_DATA,
+            value: Value::Binary(bytes.to_vec()),
+        }
     }
     /// Request Problem Information.
     pub fn request_problem_information(value: u8) -> Property {
-        Property { id: id::REQUEST_PROBLEM_INFORMATION, value: Value::Byte(value) }
+        Property {
+            id: id::REQUEST_PROBLEM_INFORMATION,
+            value: Value::Byte(value),
+        }
     }
     /// Will Delay Interval in seconds.
     pub fn will_delay(secs: u32) -> Property {
-        Property { id: id::WILL_DELAY, value: Value::U32(secs) }
+        Property {
+            id: id::WILL_DELAY,
+            value: Value::U32(secs),
+        }
     }
     /// Request Response Information.
     pub fn request_response_information(value: u8) -> Property {
-        Property { id: id::REQUEST_RESPONSE_INFORMATION, value: Value::Byte(value) }
+        Property {
+            id: id::REQUEST_RESPONSE_INFORMATION,
+            value: Value::Byte(value),
+        }
     }
     /// Reason String.
     pub fn reason_string(text: &str) -> Property {
-        Property { id: id::REASON_STRING, value: Value::Text(text.into()) }
+        Property {
+            id: id::REASON_STRING,
+            value: Value::Text(text.into()),
+        }
     }
     /// Receive Maximum.
     pub fn receive_maximum(value: u16) -> Property {
-        Property { id: id::RECEIVE_MAXIMUM, value: Value::U16(value) }
+        Property {
+            id: id::RECEIVE_MAXIMUM,
+            value: Value::U16(value),
+        }
     }
     /// Topic Alias Maximum.
     pub fn topic_alias_maximum(value: u16) -> Property {
-        Property { id: id::TOPIC_ALIAS_MAXIMUM, value: Value::U16(value) }
+        Property {
+            id: id::TOPIC_ALIAS_MAXIMUM,
+            value: Value::U16(value),
+        }
     }
     /// Topic Alias.
     pub fn topic_alias(value: u16) -> Property {
-        Property { id: id::TOPIC_ALIAS, value: Value::U16(value) }
+        Property {
+            id: id::TOPIC_ALIAS,
+            value: Value::U16(value),
+        }
     }
     /// User Property.
     pub fn user(name: &str, value: &str) -> Property {
-        Property { id: id::USER_PROPERTY, value: Value::Pair(name.into(), value.into()) }
+        Property {
+            id: id::USER_PROPERTY,
+            value: Value::Pair(name.into(), value.into()),
+        }
     }
     /// Maximum Packet Size in bytes.
     pub fn maximum_packet_size(bytes: u32) -> Property {
-        Property { id: id::MAXIMUM_PACKET_SIZE, value: Value::U32(bytes) }
+        Property {
+            id: id::MAXIMUM_PACKET_SIZE,
+            value: Value::U32(bytes),
+        }
     }
     /// Assigned Client Identifier; only a server may send it.
     pub fn assigned_client_id(text: &str) -> Property {
-        Property { id: id::ASSIGNED_CLIENT_ID, value: Value::Text(text.into()) }
+        Property {
+            id: id::ASSIGNED_CLIENT_ID,
+            value: Value::Text(text.into()),
+        }
     }
     /// Server Keep Alive in seconds; only a server may send it.
     pub fn server_keep_alive(secs: u16) -> Property {
-        Property { id: id::SERVER_KEEP_ALIVE, value: Value::U16(secs) }
+        Property {
+            id: id::SERVER_KEEP_ALIVE,
+            value: Value::U16(secs),
+        }
     }
     /// Server Reference; only a server may send it.
     pub fn server_reference(text: &str) -> Property {
-        Property { id: id::SERVER_REFERENCE, value: Value::Text(text.into()) }
+        Property {
+            id: id::SERVER_REFERENCE,
+            value: Value::Text(text.into()),
+        }
     }
 }

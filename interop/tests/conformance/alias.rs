@@ -19,21 +19,39 @@ async fn the_server_accepts_every_alias_up_to_its_maximum() {
     let mut p = connected().await;
     let maximum = alias_maximum(&p);
     for alias in 1..=maximum.min(100) {
-        p.publish(publish(format!("{root}/{alias}"), "named").with(prop::topic_alias(alias))).await;
-        assert_eq!(c.expect_message("named").await.topic_text(), format!("{root}/{alias}"));
+        p.publish(publish(format!("{root}/{alias}"), "named").with(prop::topic_alias(alias)))
+            .await;
+        assert_eq!(
+            c.expect_message("named").await.topic_text(),
+            format!("{root}/{alias}")
+        );
     }
     for alias in (1..=maximum.min(100)).rev() {
-        p.publish(publish("", "aliased").qos1(1).with(prop::topic_alias(alias))).await;
-        assert_eq!(c.expect_message("aliased").await.topic_text(), format!("{root}/{alias}"));
+        p.publish(
+            publish("", "aliased")
+                .qos1(1)
+                .with(prop::topic_alias(alias)),
+        )
+        .await;
+        assert_eq!(
+            c.expect_message("aliased").await.topic_text(),
+            format!("{root}/{alias}")
+        );
     }
     if maximum > 0 {
         // The highest one, and a new meaning for an old one.
-        p.publish(publish(format!("{root}/new"), "renamed").with(prop::topic_alias(maximum))).await;
+        p.publish(publish(format!("{root}/new"), "renamed").with(prop::topic_alias(maximum)))
+            .await;
         c.expect_message("renamed").await;
-        p.publish(publish("", "again").with(prop::topic_alias(maximum))).await;
+        p.publish(publish("", "again").with(prop::topic_alias(maximum)))
+            .await;
         let seen = c.expect_message("again").await;
         assert_eq!(seen.topic_text(), format!("{root}/new"));
-        assert_eq!(find::number(&seen.properties, property::TOPIC_ALIAS), None, "an alias is not passed on");
+        assert_eq!(
+            find::number(&seen.properties, property::TOPIC_ALIAS),
+            None,
+            "an alias is not passed on"
+        );
     }
 }
 
@@ -41,7 +59,8 @@ async fn the_server_accepts_every_alias_up_to_its_maximum() {
 #[tokio::test]
 async fn alias_0_is_refused() {
     let mut c = connected().await;
-    c.send(publish(unique("t/"), "x").with(prop::topic_alias(0))).await;
+    c.send(publish(unique("t/"), "x").with(prop::topic_alias(0)))
+        .await;
     c.expect_disconnect(ReasonCode::TopicAliasInvalid).await;
 }
 
@@ -49,8 +68,15 @@ async fn alias_0_is_refused() {
 #[tokio::test]
 async fn an_alias_above_the_maximum_is_refused() {
     let mut c = connected().await;
-    let Some(above) = alias_maximum(&c).checked_add(1) else { return };
-    c.send(publish(unique("t/"), "x").qos1(1).with(prop::topic_alias(above))).await;
+    let Some(above) = alias_maximum(&c).checked_add(1) else {
+        return;
+    };
+    c.send(
+        publish(unique("t/"), "x")
+            .qos1(1)
+            .with(prop::topic_alias(above)),
+    )
+    .await;
     c.expect_disconnect(ReasonCode::TopicAliasInvalid).await;
 }
 
@@ -60,7 +86,9 @@ async fn an_unknown_alias_is_refused() {
     let mut c = connected().await;
     c.send(publish("", "x").with(prop::topic_alias(1))).await;
     match c.packet().await {
-        Packet::Disconnect(disconnect) => assert!([0x82, 0x94].contains(&disconnect.code), "{disconnect:?}"),
+        Packet::Disconnect(disconnect) => {
+            assert!([0x82, 0x94].contains(&disconnect.code), "{disconnect:?}")
+        }
         other => panic!("{other:?}"),
     }
     c.expect_closed().await;
@@ -75,14 +103,17 @@ async fn aliases_end_with_the_connection() {
     if alias_maximum(&c) == 0 {
         return;
     }
-    c.publish(publish(unique("t/"), "x").with(prop::topic_alias(1))).await;
+    c.publish(publish(unique("t/"), "x").with(prop::topic_alias(1)))
+        .await;
     c.publish(publish("", "x").with(prop::topic_alias(1))).await;
     c.leave().await;
     let mut c = client(V5).id(&id).resume().connect(broker).await;
     assert!(c.connack.session_present);
     c.send(publish("", "x").with(prop::topic_alias(1))).await;
     match c.packet().await {
-        Packet::Disconnect(disconnect) => assert!([0x82, 0x94].contains(&disconnect.code), "{disconnect:?}"),
+        Packet::Disconnect(disconnect) => {
+            assert!([0x82, 0x94].contains(&disconnect.code), "{disconnect:?}")
+        }
         other => panic!("{other:?}"),
     }
 }
@@ -109,7 +140,10 @@ async fn without_a_maximum_the_server_sends_no_alias() {
 #[tokio::test]
 async fn the_server_stays_within_the_clients_alias_maximum() {
     let root = unique("t");
-    let mut c = client(V5).with(prop::topic_alias_maximum(2)).connect(Broker::shared().await).await;
+    let mut c = client(V5)
+        .with(prop::topic_alias_maximum(2))
+        .connect(Broker::shared().await)
+        .await;
     c.subscribe(format!("{root}/#"), 1).await;
     let mut p = connected().await;
     let mut known: [Option<String>; 3] = [None, None, None];

@@ -19,9 +19,18 @@ async fn an_unknown_method_is_refused() {
 // shows: 5.0 MQTT-4.12.0-6
 #[tokio::test]
 async fn without_a_method_the_server_sends_no_auth_and_names_none() {
-    let c = client(V5).user_name("someone").connect(Broker::shared().await).await;
-    assert_eq!(find::text(&c.connack.properties, property::AUTHENTICATION_METHOD), None);
-    assert_eq!(find::binary(&c.connack.properties, property::AUTHENTICATION_DATA), None);
+    let c = client(V5)
+        .user_name("someone")
+        .connect(Broker::shared().await)
+        .await;
+    assert_eq!(
+        find::text(&c.connack.properties, property::AUTHENTICATION_METHOD),
+        None
+    );
+    assert_eq!(
+        find::binary(&c.connack.properties, property::AUTHENTICATION_DATA),
+        None
+    );
 }
 
 // shows: 5.0 MQTT-4.12.0-7, MQTT-3.15.2-1
@@ -31,7 +40,9 @@ async fn auth_without_a_method_ends_the_connection() {
         let mut c = client(V5).connect(Broker::shared().await).await;
         c.send(auth(code)).await;
         match c.packet().await {
-            Packet::Disconnect(disconnect) => assert!([0x81, 0x82].contains(&disconnect.code), "{disconnect:?}"),
+            Packet::Disconnect(disconnect) => {
+                assert!([0x81, 0x82].contains(&disconnect.code), "{disconnect:?}")
+            }
             other => panic!("{other:?}"),
         }
         c.expect_closed().await;
@@ -44,9 +55,12 @@ async fn auth_without_a_method_ends_the_connection() {
 async fn auth_does_not_open_a_connection() {
     let broker = Broker::shared().await;
     let mut c = Client::open(broker, V5).await;
-    c.send(auth(0x18).with(prop::authentication_method("m"))).await;
+    c.send(auth(0x18).with(prop::authentication_method("m")))
+        .await;
     c.expect_closed().await;
-    let twice = client(V5).with(prop::authentication_method("m")).with(prop::authentication_method("m"));
+    let twice = client(V5)
+        .with(prop::authentication_method("m"))
+        .with(prop::authentication_method("m"));
     let code = twice.dropped(broker).await;
     assert!(matches!(code, None | Some(0x81 | 0x82)), "{code:02x?}");
 }

@@ -30,7 +30,11 @@ async fn connack_comes_first_and_once() {
         let mut c = client(version).id(&id).resume().connect(broker).await;
         c.subscribe(&topic, 1).await;
         c.leave().await;
-        client(version).connect(broker).await.publish(publish(&topic, "waiting").qos1(1)).await;
+        client(version)
+            .connect(broker)
+            .await
+            .publish(publish(&topic, "waiting").qos1(1))
+            .await;
 
         // Everything in one go: the answers and the waiting message come after CONNACK.
         let mut burst = client(version).id(&id).resume().packet();
@@ -75,7 +79,11 @@ async fn a_refusal_has_no_session_and_closes() {
     let broker = Broker::shared().await;
     let too_long = "i".repeat(40_000);
     for (version, code) in [(V311, 2), (V5, 0x85)] {
-        let connack = client(version).id(&too_long).resume().refused(broker, code).await;
+        let connack = client(version)
+            .id(&too_long)
+            .resume()
+            .refused(broker, code)
+            .await;
         assert!(!connack.session_present);
     }
 }
@@ -88,14 +96,20 @@ async fn no_disconnect_comes_before_an_accepting_connack() {
     let openings: [Vec<u8>; 4] = [
         client(V5).flags(1).packet(),
         client(V5).with(prop::receive_maximum(0)).packet(),
-        client(V5).with(prop::authentication_method("nobody-has-this")).packet(),
+        client(V5)
+            .with(prop::authentication_method("nobody-has-this"))
+            .packet(),
         [too_long, pingreq().bytes(V5)].concat(),
     ];
     for opening in openings {
         let mut c = Client::open(broker, V5).await;
         c.send_raw(&opening).await;
         let words = c.last_words().await;
-        assert_ne!(words.first().map(|first| first >> 4), Some(kind::DISCONNECT), "{words:02x?}");
+        assert_ne!(
+            words.first().map(|first| first >> 4),
+            Some(kind::DISCONNECT),
+            "{words:02x?}"
+        );
     }
 }
 
@@ -103,9 +117,15 @@ async fn no_disconnect_comes_before_an_accepting_connack() {
 #[tokio::test]
 async fn response_information_comes_only_when_asked_for() {
     let broker = Broker::shared().await;
-    for opening in [client(V5), client(V5).with(prop::request_response_information(0))] {
+    for opening in [
+        client(V5),
+        client(V5).with(prop::request_response_information(0)),
+    ] {
         let c = opening.connect(broker).await;
-        assert_eq!(find::text(&c.connack.properties, property::RESPONSE_INFORMATION), None);
+        assert_eq!(
+            find::text(&c.connack.properties, property::RESPONSE_INFORMATION),
+            None
+        );
     }
 }
 
@@ -115,13 +135,25 @@ async fn connack_stays_within_the_clients_packet_limit() {
     let broker = Broker::shared().await;
     // A refusal: 5 bytes do, a reason would not fit.
     for limit in [5, 8, 20] {
-        let mut c = client(V5).id("i".repeat(40_000)).with(prop::maximum_packet_size(limit)).start(broker).await;
+        let mut c = client(V5)
+            .id("i".repeat(40_000))
+            .with(prop::maximum_packet_size(limit))
+            .start(broker)
+            .await;
         let connack = c.expect_connack().await;
         assert_eq!(connack.code, 0x85);
-        assert!(c.last.len() <= limit as usize, "{} bytes: {:02x?}", c.last.len(), c.last);
+        assert!(
+            c.last.len() <= limit as usize,
+            "{} bytes: {:02x?}",
+            c.last.len(),
+            c.last
+        );
         c.expect_closed().await;
     }
-    let c = client(V5).with(prop::maximum_packet_size(64)).connect(broker).await;
+    let c = client(V5)
+        .with(prop::maximum_packet_size(64))
+        .connect(broker)
+        .await;
     assert!(c.last.len() <= 64, "{} bytes", c.last.len());
 }
 
@@ -139,6 +171,9 @@ async fn announced_values_are_in_range() {
         property::SHARED_AVAILABLE,
         property::MAXIMUM_QOS,
     ] {
-        assert!(matches!(number(flag), None | Some(0 | 1)), "property {flag:#04x}");
+        assert!(
+            matches!(number(flag), None | Some(0 | 1)),
+            "property {flag:#04x}"
+        );
     }
 }

@@ -19,8 +19,15 @@ async fn refused_opening(bytes: &[u8], version: Version) -> Option<u8> {
 /// A malformed CONNECT: version 5 may say 0x81 first, version 3.1.1 says nothing.
 async fn malformed(bytes: &[u8], version: Version) {
     let code = refused_opening(bytes, version).await;
-    let allowed: &[Option<u8>] = if version.is_v5() { &[None, Some(0x81)] } else { &[None] };
-    assert!(allowed.contains(&code), "code {code:02x?} for {bytes:02x?} in {version:?}");
+    let allowed: &[Option<u8>] = if version.is_v5() {
+        &[None, Some(0x81)]
+    } else {
+        &[None]
+    };
+    assert!(
+        allowed.contains(&code),
+        "code {code:02x?} for {bytes:02x?} in {version:?}"
+    );
 }
 
 /// A CONNECT from its parts: flags and everything after the keep alive.
@@ -72,10 +79,14 @@ async fn another_protocol_name_is_not_served() {
     for version in BOTH {
         for name in ["MQTTX", "mqtt", "MQT", "HTTP", ""] {
             let mut c = Client::open(broker, version).await;
-            c.send_raw(&client(version).protocol_name(name).packet()).await;
+            c.send_raw(&client(version).protocol_name(name).packet())
+                .await;
             let answer = c.last_words().await;
             let allowed: [&[u8]; 3] = [&[], &[0x20, 2, 0, 1], &[0x20, 3, 0, 0x84, 0]];
-            assert!(allowed.contains(&&answer[..]) || answer.get(3) == Some(&0x84), "{name:?}: {answer:02x?}");
+            assert!(
+                allowed.contains(&&answer[..]) || answer.get(3) == Some(&0x84),
+                "{name:?}: {answer:02x?}"
+            );
         }
     }
 }
@@ -113,7 +124,11 @@ async fn will_bits_agree_with_each_other() {
         for flags in qos_without_will.into_iter().chain(retain_without_will) {
             malformed(&client(version).flags(flags).packet(), version).await;
         }
-        malformed(&client(version).will(Will::new("w", "x").qos(3)).packet(), version).await;
+        malformed(
+            &client(version).will(Will::new("w", "x").qos(3)).packet(),
+            version,
+        )
+        .await;
     }
 }
 
@@ -126,10 +141,18 @@ async fn announced_payload_fields_have_to_be_there() {
         malformed(&connect_with(version, 0x02, &[]), version).await;
         // Will flag without topic, without payload.
         malformed(&connect_with(version, 0x06, &[&field(b"c")]), version).await;
-        malformed(&connect_with(version, 0x06, &[&field(b"c"), no_properties, &field(b"w")]), version).await;
+        malformed(
+            &connect_with(version, 0x06, &[&field(b"c"), no_properties, &field(b"w")]),
+            version,
+        )
+        .await;
         if version.is_v5() {
             // Without will properties the topic's length is taken for theirs.
-            malformed(&connect_with(version, 0x06, &[&field(b"c"), &field(b"w"), &field(b"p")]), version).await;
+            malformed(
+                &connect_with(version, 0x06, &[&field(b"c"), &field(b"w"), &field(b"p")]),
+                version,
+            )
+            .await;
         }
     }
 }
@@ -142,11 +165,23 @@ async fn user_name_and_password_flags_agree_with_the_payload() {
         let id = unique("c");
         let id = field(id.as_bytes());
         // Flag 0, field there: bytes nobody announced.
-        malformed(&connect_with(version, 0x02, &[&id, &field(b"user")]), version).await;
-        malformed(&connect_with(version, 0x82, &[&id, &field(b"user"), &field(b"password")]), version).await;
+        malformed(
+            &connect_with(version, 0x02, &[&id, &field(b"user")]),
+            version,
+        )
+        .await;
+        malformed(
+            &connect_with(version, 0x82, &[&id, &field(b"user"), &field(b"password")]),
+            version,
+        )
+        .await;
         // Flag 1, field not there.
         malformed(&connect_with(version, 0x82, &[&id]), version).await;
-        malformed(&connect_with(version, 0xC2, &[&id, &field(b"user")]), version).await;
+        malformed(
+            &connect_with(version, 0xC2, &[&id, &field(b"user")]),
+            version,
+        )
+        .await;
     }
 }
 
@@ -159,9 +194,15 @@ async fn before_version_5_a_password_needs_a_user_name() {
 // Version 5, 3.1.2.9: a password may come without a user name.
 #[tokio::test]
 async fn in_version_5_a_password_may_stand_alone() {
-    let mut c = client(V5).password("secret").start(Broker::shared().await).await;
+    let mut c = client(V5)
+        .password("secret")
+        .start(Broker::shared().await)
+        .await;
     let connack = c.expect_connack().await;
-    assert!([0x00, 0x86, 0x87].contains(&connack.code), "well-formed, whether welcome or not: {connack:?}");
+    assert!(
+        [0x00, 0x86, 0x87].contains(&connack.code),
+        "well-formed, whether welcome or not: {connack:?}"
+    );
 }
 
 // shows: 5.0 MQTT-3.1.3-4, MQTT-3.1.3-11, MQTT-3.1.3-12, MQTT-1.5.4-1, MQTT-1.5.4-2
@@ -169,19 +210,27 @@ async fn in_version_5_a_password_may_stand_alone() {
 #[tokio::test]
 async fn text_in_connect_is_well_formed_utf8() {
     let ill_formed: [&[u8]; 7] = [
-        b"a\xC3",             // cut short
-        b"\xFF\xFE",          // never in UTF-8
-        b"a\x80",             // continuation without a start
-        b"\xED\xA0\x80",      // surrogate U+D800
-        b"\xED\xBF\xBF",      // surrogate U+DFFF
-        b"\xC0\xAF",          // overlong '/'
-        b"a\0b",              // U+0000
+        b"a\xC3",        // cut short
+        b"\xFF\xFE",     // never in UTF-8
+        b"a\x80",        // continuation without a start
+        b"\xED\xA0\x80", // surrogate U+D800
+        b"\xED\xBF\xBF", // surrogate U+DFFF
+        b"\xC0\xAF",     // overlong '/'
+        b"a\0b",         // U+0000
     ];
     for version in BOTH {
         for bytes in ill_formed {
             malformed(&client(version).id(bytes).packet(), version).await;
-            malformed(&client(version).will(Will::new(bytes, "x")).packet(), version).await;
-            malformed(&client(version).user_name(bytes).password("p").packet(), version).await;
+            malformed(
+                &client(version).will(Will::new(bytes, "x")).packet(),
+                version,
+            )
+            .await;
+            malformed(
+                &client(version).user_name(bytes).password("p").packet(),
+                version,
+            )
+            .await;
         }
     }
 }
@@ -219,10 +268,19 @@ async fn short_alphanumeric_client_ids_are_always_accepted() {
 #[tokio::test]
 async fn an_empty_client_id_is_assigned_a_unique_one() {
     let broker = Broker::shared().await;
-    let mut first = client(V5).id("").with(prop::session_expiry(100)).connect(broker).await;
+    let mut first = client(V5)
+        .id("")
+        .with(prop::session_expiry(100))
+        .connect(broker)
+        .await;
     let second = client(V5).id("").connect(broker).await;
-    let assigned = |c: &Client| find::text(&c.connack.properties, property::ASSIGNED_CLIENT_ID).map(str::to_owned);
-    let (one, two) = (assigned(&first).expect("an assigned id"), assigned(&second).expect("an assigned id"));
+    let assigned = |c: &Client| {
+        find::text(&c.connack.properties, property::ASSIGNED_CLIENT_ID).map(str::to_owned)
+    };
+    let (one, two) = (
+        assigned(&first).expect("an assigned id"),
+        assigned(&second).expect("an assigned id"),
+    );
     assert!(!one.is_empty() && one != two, "{one:?} and {two:?}");
     first.expect_nothing().await;
 
@@ -243,8 +301,14 @@ async fn before_version_5_empty_client_ids_with_clean_session_are_distinct_clien
     let topic = unique("t/");
     first.subscribe(&topic, 0).await;
     second.subscribe(&topic, 0).await;
-    second.publish(publish(unique("elsewhere/"), "x").qos1(1)).await;
-    client(V311).connect(broker).await.publish(publish(&topic, "to both").qos1(1)).await;
+    second
+        .publish(publish(unique("elsewhere/"), "x").qos1(1))
+        .await;
+    client(V311)
+        .connect(broker)
+        .await
+        .publish(publish(&topic, "to both").qos1(1))
+        .await;
     first.expect_message("to both").await;
     second.expect_message("to both").await;
 }
@@ -252,13 +316,21 @@ async fn before_version_5_empty_client_ids_with_clean_session_are_distinct_clien
 // shows: 3.1.1 MQTT-3.1.3-7, MQTT-3.1.3-8, MQTT-3.2.2-5
 #[tokio::test]
 async fn before_version_5_an_empty_client_id_needs_clean_session() {
-    client(V311).id("").resume().refused(Broker::shared().await, 2).await;
+    client(V311)
+        .id("")
+        .resume()
+        .refused(Broker::shared().await, 2)
+        .await;
 }
 
 // Version 5, 3.1.3.1: Clean Start 0 goes with an empty client id.
 #[tokio::test]
 async fn in_version_5_an_empty_client_id_goes_with_any_clean_start() {
-    let c = client(V5).id("").not_clean().connect(Broker::shared().await).await;
+    let c = client(V5)
+        .id("")
+        .not_clean()
+        .connect(Broker::shared().await)
+        .await;
     assert!(!c.id.is_empty());
     assert!(!c.connack.session_present);
 }
@@ -290,7 +362,11 @@ async fn nothing_after_a_refused_connect_is_processed() {
         c.expect_closed().await;
 
         watcher.expect_nothing().await;
-        client(version).connect(broker).await.publish(publish(&topic, "honest").qos1(1)).await;
+        client(version)
+            .connect(broker)
+            .await
+            .publish(publish(&topic, "honest").qos1(1))
+            .await;
         watcher.expect_message("honest").await;
     }
 }
@@ -300,22 +376,84 @@ async fn nothing_after_a_refused_connect_is_processed() {
 async fn connect_properties_are_checked() {
     let cases: [(&str, Vec<Property>, u8); 17] = [
         ("receive maximum 0", vec![prop::receive_maximum(0)], 0x82),
-        ("maximum packet size 0", vec![prop::maximum_packet_size(0)], 0x82),
-        ("request response information 2", vec![prop::request_response_information(2)], 0x82),
-        ("request problem information 2", vec![prop::request_problem_information(2)], 0x82),
-        ("authentication data alone", vec![prop::authentication_data(b"x")], 0x82),
-        ("session expiry twice", vec![prop::session_expiry(1), prop::session_expiry(1)], 0x82),
-        ("receive maximum twice", vec![prop::receive_maximum(1), prop::receive_maximum(1)], 0x82),
-        ("maximum packet size twice", vec![prop::maximum_packet_size(99), prop::maximum_packet_size(99)], 0x82),
-        ("alias maximum twice", vec![prop::topic_alias_maximum(1), prop::topic_alias_maximum(1)], 0x82),
-        ("problem information twice", vec![prop::request_problem_information(1), prop::request_problem_information(1)], 0x82),
-        ("response information twice", vec![prop::request_response_information(1), prop::request_response_information(1)], 0x82),
+        (
+            "maximum packet size 0",
+            vec![prop::maximum_packet_size(0)],
+            0x82,
+        ),
+        (
+            "request response information 2",
+            vec![prop::request_response_information(2)],
+            0x82,
+        ),
+        (
+            "request problem information 2",
+            vec![prop::request_problem_information(2)],
+            0x82,
+        ),
+        (
+            "authentication data alone",
+            vec![prop::authentication_data(b"x")],
+            0x82,
+        ),
+        (
+            "session expiry twice",
+            vec![prop::session_expiry(1), prop::session_expiry(1)],
+            0x82,
+        ),
+        (
+            "receive maximum twice",
+            vec![prop::receive_maximum(1), prop::receive_maximum(1)],
+            0x82,
+        ),
+        (
+            "maximum packet size twice",
+            vec![prop::maximum_packet_size(99), prop::maximum_packet_size(99)],
+            0x82,
+        ),
+        (
+            "alias maximum twice",
+            vec![prop::topic_alias_maximum(1), prop::topic_alias_maximum(1)],
+            0x82,
+        ),
+        (
+            "problem information twice",
+            vec![
+                prop::request_problem_information(1),
+                prop::request_problem_information(1),
+            ],
+            0x82,
+        ),
+        (
+            "response information twice",
+            vec![
+                prop::request_response_information(1),
+                prop::request_response_information(1),
+            ],
+            0x82,
+        ),
         ("topic alias in connect", vec![prop::topic_alias(1)], 0x82),
-        ("assigned client id in connect", vec![prop::assigned_client_id("x")], 0x82),
-        ("will delay among connect properties", vec![prop::will_delay(1)], 0x82),
-        ("subscription id in connect", vec![prop::subscription_id(1)], 0x82),
+        (
+            "assigned client id in connect",
+            vec![prop::assigned_client_id("x")],
+            0x82,
+        ),
+        (
+            "will delay among connect properties",
+            vec![prop::will_delay(1)],
+            0x82,
+        ),
+        (
+            "subscription id in connect",
+            vec![prop::subscription_id(1)],
+            0x82,
+        ),
         ("unknown property", vec![prop::raw(0x7E, &[0])], 0x81),
-        ("value cut short", vec![prop::raw(property::SESSION_EXPIRY, &[0, 0])], 0x81),
+        (
+            "value cut short",
+            vec![prop::raw(property::SESSION_EXPIRY, &[0, 0])],
+            0x81,
+        ),
     ];
     for (what, properties, code) in cases {
         let mut opening = client(V5);
@@ -323,8 +461,14 @@ async fn connect_properties_are_checked() {
             opening = opening.with(property);
         }
         let got = opening.dropped(Broker::shared().await).await;
-        assert!(matches!(got, None | Some(0x81 | 0x82)), "{what}: {got:02x?}");
-        assert!(got.is_none_or(|got| got == code || got == 0x81), "{what}: {got:02x?}");
+        assert!(
+            matches!(got, None | Some(0x81 | 0x82)),
+            "{what}: {got:02x?}"
+        );
+        assert!(
+            got.is_none_or(|got| got == code || got == 0x81),
+            "{what}: {got:02x?}"
+        );
     }
 }
 
@@ -333,11 +477,20 @@ async fn connect_properties_are_checked() {
 async fn will_properties_are_checked() {
     let cases: [(&str, Vec<Property>); 8] = [
         ("payload format 2", vec![prop::payload_format(2)]),
-        ("will delay twice", vec![prop::will_delay(1), prop::will_delay(2)]),
-        ("content type twice", vec![prop::content_type("a"), prop::content_type("a")]),
+        (
+            "will delay twice",
+            vec![prop::will_delay(1), prop::will_delay(2)],
+        ),
+        (
+            "content type twice",
+            vec![prop::content_type("a"), prop::content_type("a")],
+        ),
         ("session expiry in a will", vec![prop::session_expiry(1)]),
         ("topic alias in a will", vec![prop::topic_alias(1)]),
-        ("wildcard in the response topic", vec![prop::response_topic("a/#")]),
+        (
+            "wildcard in the response topic",
+            vec![prop::response_topic("a/#")],
+        ),
         ("receive maximum in a will", vec![prop::receive_maximum(1)]),
         ("subscription id in a will", vec![prop::subscription_id(1)]),
     ];
@@ -347,7 +500,10 @@ async fn will_properties_are_checked() {
             will = will.with(property);
         }
         let got = client(V5).will(will).dropped(Broker::shared().await).await;
-        assert!(matches!(got, None | Some(0x81 | 0x82 | 0x90)), "{what}: {got:02x?}");
+        assert!(
+            matches!(got, None | Some(0x81 | 0x82 | 0x90)),
+            "{what}: {got:02x?}"
+        );
     }
 }
 
@@ -397,7 +553,8 @@ async fn packets_are_found_in_a_byte_stream_however_it_is_cut() {
         ];
         c.send_raw(&burst.concat()).await;
         // The server may deliver before it has answered SUBSCRIBE.
-        let (mut granted, mut acknowledged, mut delivered, mut answered) = (false, false, false, false);
+        let (mut granted, mut acknowledged, mut delivered, mut answered) =
+            (false, false, false, false);
         for _ in 0..4 {
             match c.packet().await {
                 Packet::SubAck(ack) => granted = ack.codes == [1],

@@ -12,7 +12,10 @@ async fn ends(version: Version, bytes: &[u8], codes: &[u8]) {
     c.send_raw(bytes).await;
     if version.is_v5() {
         match c.packet().await {
-            Packet::Disconnect(disconnect) => assert!(codes.contains(&disconnect.code), "{disconnect:?} for {bytes:02x?}"),
+            Packet::Disconnect(disconnect) => assert!(
+                codes.contains(&disconnect.code),
+                "{disconnect:?} for {bytes:02x?}"
+            ),
             other => panic!("expected DISCONNECT, got {other:?} for {bytes:02x?}"),
         }
     }
@@ -117,7 +120,11 @@ async fn bodies_have_the_length_their_contents_say() {
                 frame(0x82, b"\0\x01"),
             ]);
         } else {
-            wrong.extend([frame(0x40, &[0, 1, 0]), frame(0x62, &[0, 1, 0]), frame(0xE0, &[0])]);
+            wrong.extend([
+                frame(0x40, &[0, 1, 0]),
+                frame(0x62, &[0, 1, 0]),
+                frame(0xE0, &[0]),
+            ]);
         }
         for packet in wrong {
             ends(version, &packet, &EITHER).await;
@@ -145,11 +152,20 @@ async fn codes_beyond_their_tables_are_refused() {
 #[tokio::test]
 async fn properties_of_acknowledgements_are_checked() {
     let twice = [prop::reason_string("a"), prop::reason_string("b")];
-    let cases: [Vec<Property>; 4] =
-        [twice.to_vec(), vec![prop::topic_alias(1)], vec![prop::session_expiry(1)], vec![prop::subscription_id(1)]];
+    let cases: [Vec<Property>; 4] = [
+        twice.to_vec(),
+        vec![prop::topic_alias(1)],
+        vec![prop::session_expiry(1)],
+        vec![prop::subscription_id(1)],
+    ];
     for case in cases {
         let block = properties::block(&case);
-        for (first, head) in [(0x40, &[0, 1, 0][..]), (0x50, &[0, 1, 0]), (0x62, &[0, 1, 0]), (0x70, &[0, 1, 0])] {
+        for (first, head) in [
+            (0x40, &[0, 1, 0][..]),
+            (0x50, &[0, 1, 0]),
+            (0x62, &[0, 1, 0]),
+            (0x70, &[0, 1, 0]),
+        ] {
             ends(V5, &frame(first, &[head, &block].concat()), &EITHER).await;
         }
         if !case.contains(&prop::session_expiry(1)) {
@@ -187,13 +203,20 @@ async fn mistakes_stay_with_the_client_that_makes_them() {
         let topic = unique("t/");
         let mut bystander = connected(version).await;
         bystander.subscribe(&topic, 1).await;
-        for bytes in [frame(0x36, b"\0\x01t\0\x01x"), frame(0x00, &[]), vec![0x30, 0xFF, 0xFF, 0xFF, 0xFF]] {
+        for bytes in [
+            frame(0x36, b"\0\x01t\0\x01x"),
+            frame(0x00, &[]),
+            vec![0x30, 0xFF, 0xFF, 0xFF, 0xFF],
+        ] {
             let mut c = connected(version).await;
             c.subscribe(&topic, 1).await;
             c.send_raw(&bytes).await;
             let _ = c.last_words().await;
         }
-        connected(version).await.publish(publish(&topic, "fine").qos1(1)).await;
+        connected(version)
+            .await
+            .publish(publish(&topic, "fine").qos1(1))
+            .await;
         bystander.expect_message("fine").await;
         bystander.expect_nothing().await;
     }

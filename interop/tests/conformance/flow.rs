@@ -11,11 +11,15 @@ async fn publisher() -> Client {
 async fn the_server_stays_within_the_clients_receive_maximum() {
     let broker = Broker::shared().await;
     let topic = unique("t/");
-    let mut c = client(V5).with(prop::receive_maximum(2)).connect(broker).await;
+    let mut c = client(V5)
+        .with(prop::receive_maximum(2))
+        .connect(broker)
+        .await;
     c.subscribe(&topic, 2).await;
     let mut p = publisher().await;
     for number in 0..5 {
-        p.publish(publish(&topic, format!("{number}")).qos(1 + number % 2, 1)).await;
+        p.publish(publish(&topic, format!("{number}")).qos(1 + number % 2, 1))
+            .await;
     }
     let zero = c.expect_publish().await;
     let one = c.expect_publish().await;
@@ -46,7 +50,10 @@ async fn the_server_stays_within_the_clients_receive_maximum() {
 #[tokio::test]
 async fn a_refusing_pubrec_gives_the_place_back() {
     let topic = unique("t/");
-    let mut c = client(V5).with(prop::receive_maximum(1)).connect(Broker::shared().await).await;
+    let mut c = client(V5)
+        .with(prop::receive_maximum(1))
+        .connect(Broker::shared().await)
+        .await;
     c.subscribe(&topic, 2).await;
     let mut p = publisher().await;
     for text in ["one", "two"] {
@@ -63,7 +70,10 @@ async fn a_refusing_pubrec_gives_the_place_back() {
 #[tokio::test]
 async fn at_the_limit_everything_else_goes_on() {
     let topic = unique("t/");
-    let mut c = client(V5).with(prop::receive_maximum(1)).connect(Broker::shared().await).await;
+    let mut c = client(V5)
+        .with(prop::receive_maximum(1))
+        .connect(Broker::shared().await)
+        .await;
     c.subscribe(&topic, 2).await;
     let mut p = publisher().await;
     p.publish(publish(&topic, "open").qos1(1)).await;
@@ -97,7 +107,12 @@ async fn a_smaller_receive_maximum_on_resume_is_kept() {
         c.expect_publish().await;
     }
     c.cut();
-    let mut c = client(V5).id(&id).resume().with(prop::receive_maximum(1)).connect(broker).await;
+    let mut c = client(V5)
+        .id(&id)
+        .resume()
+        .with(prop::receive_maximum(1))
+        .connect(broker)
+        .await;
     for text in ["1", "2", "3"] {
         let seen = c.expect_publish().await;
         assert_eq!((seen.text().as_str(), seen.dup), (text, true));
@@ -113,8 +128,10 @@ async fn exceeding_the_servers_receive_maximum_ends_the_connection() {
     let mut c = publisher().await;
     let maximum = find::number(&c.connack.properties, property::RECEIVE_MAXIMUM).unwrap_or(65_535);
     let topic = unique("t/");
-    let burst: Vec<u8> =
-        (1..=maximum + 1).filter_map(|id| u16::try_from(id).ok()).flat_map(|id| publish(&topic, "x").qos2(id).bytes(V5)).collect();
+    let burst: Vec<u8> = (1..=maximum + 1)
+        .filter_map(|id| u16::try_from(id).ok())
+        .flat_map(|id| publish(&topic, "x").qos2(id).bytes(V5))
+        .collect();
     if maximum == 65_535 {
         return;
     }
@@ -122,14 +139,17 @@ async fn exceeding_the_servers_receive_maximum_ends_the_connection() {
     for id in 1..=maximum {
         c.expect_pubrec(id as u16).await;
     }
-    c.expect_disconnect(ReasonCode::ReceiveMaximumExceeded).await;
+    c.expect_disconnect(ReasonCode::ReceiveMaximumExceeded)
+        .await;
 }
 
 // QoS 1 messages that have been acknowledged do not count, however many there were.
 #[tokio::test]
 async fn acknowledged_messages_give_their_place_back() {
     let mut c = publisher().await;
-    let maximum = find::number(&c.connack.properties, property::RECEIVE_MAXIMUM).unwrap_or(65_535).min(1_000);
+    let maximum = find::number(&c.connack.properties, property::RECEIVE_MAXIMUM)
+        .unwrap_or(65_535)
+        .min(1_000);
     let topic = unique("t/");
     for round in 0..3 {
         for id in 1..=maximum / 3 {
@@ -159,20 +179,32 @@ async fn acknowledged_messages_give_their_place_back() {
 async fn a_packet_too_large_for_the_client_is_dropped() {
     let broker = Broker::shared().await;
     let (id, topic) = (unique("c"), unique("t/"));
-    let mut c = client(V5).id(&id).resume().with(prop::maximum_packet_size(100)).connect(broker).await;
+    let mut c = client(V5)
+        .id(&id)
+        .resume()
+        .with(prop::maximum_packet_size(100))
+        .connect(broker)
+        .await;
     c.subscribe(&topic, 2).await;
     let mut p = publisher().await;
     let large = "L".repeat(100);
     for qos in 0..=2 {
         p.publish(publish(&topic, &large).qos(qos, 1)).await;
-        p.publish(publish(&topic, format!("small {qos}")).qos(qos, 1)).await;
+        p.publish(publish(&topic, format!("small {qos}")).qos(qos, 1))
+            .await;
         c.expect_message(&format!("small {qos}")).await;
         assert!(c.last.len() <= 100);
     }
     c.expect_nothing().await;
     // It counts as delivered: a roomier connection does not get it later.
     c.cut();
-    client(V5).id(&id).resume().connect(broker).await.expect_nothing().await;
+    client(V5)
+        .id(&id)
+        .resume()
+        .connect(broker)
+        .await
+        .expect_nothing()
+        .await;
 }
 
 // The limit is inclusive.
@@ -181,11 +213,16 @@ async fn a_packet_too_large_for_the_client_is_dropped() {
 async fn a_packet_of_exactly_the_limit_is_delivered() {
     let topic = unique("t/");
     let fixed = publish(&topic, "").bytes(V5).len();
-    let mut c = client(V5).with(prop::maximum_packet_size(90)).connect(Broker::shared().await).await;
+    let mut c = client(V5)
+        .with(prop::maximum_packet_size(90))
+        .connect(Broker::shared().await)
+        .await;
     c.subscribe(&topic, 0).await;
     let mut p = publisher().await;
-    p.publish(publish(&topic, "x".repeat(91 - fixed)).qos1(1)).await;
-    p.publish(publish(&topic, "y".repeat(90 - fixed)).qos1(1)).await;
+    p.publish(publish(&topic, "x".repeat(91 - fixed)).qos1(1))
+        .await;
+    p.publish(publish(&topic, "y".repeat(90 - fixed)).qos1(1))
+        .await;
     let seen = c.expect_publish().await;
     assert!(seen.text().starts_with('y'));
     assert_eq!(c.last.len(), 90);
@@ -195,7 +232,8 @@ async fn a_packet_of_exactly_the_limit_is_delivered() {
 #[tokio::test]
 async fn a_packet_too_large_for_the_server_ends_the_connection() {
     let mut c = publisher().await;
-    let maximum = find::number(&c.connack.properties, property::MAXIMUM_PACKET_SIZE).unwrap_or(268_435_455);
+    let maximum =
+        find::number(&c.connack.properties, property::MAXIMUM_PACKET_SIZE).unwrap_or(268_435_455);
     if maximum >= 268_435_455 {
         return;
     }

@@ -10,12 +10,21 @@ async fn silence_of_one_and_a_half_periods_ends_the_connection() {
         let topic = unique("w/");
         let mut watcher = client(version).connect(broker).await;
         watcher.subscribe(&topic, 1).await;
-        let opening = client(version).keep_alive(1).will(Will::new(&topic, "silent").qos(1));
+        let opening = client(version)
+            .keep_alive(1)
+            .will(Will::new(&topic, "silent").qos(1));
         let before = Instant::now();
         let mut c = opening.connect(broker).await;
-        assert_eq!(find::number(&c.connack.properties, property::SERVER_KEEP_ALIVE).unwrap_or(1), 1);
+        assert_eq!(
+            find::number(&c.connack.properties, property::SERVER_KEEP_ALIVE).unwrap_or(1),
+            1
+        );
         c.expect_disconnect(ReasonCode::KeepAliveTimeout).await;
-        assert!(before.elapsed() >= Duration::from_millis(1_490), "after {:?}", before.elapsed());
+        assert!(
+            before.elapsed() >= Duration::from_millis(1_490),
+            "after {:?}",
+            before.elapsed()
+        );
         // As if the network had failed: the will is published.
         watcher.expect_message("silent").await;
     };
@@ -57,7 +66,9 @@ async fn deliveries_do_not_keep_the_connection_alive() {
         loop {
             match c.event().await {
                 Event::Packet(Packet::Publish(_)) => {}
-                Event::Packet(Packet::Disconnect(disconnect)) => break assert_eq!(disconnect.code, 0x8D),
+                Event::Packet(Packet::Disconnect(disconnect)) => {
+                    break assert_eq!(disconnect.code, 0x8D);
+                }
                 other => panic!("{other:?}"),
             }
         }

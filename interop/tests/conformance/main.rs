@@ -7,9 +7,9 @@ mod prelude {
     //! What every conversation needs.
     pub(crate) use martlet_interop::broker::Broker;
     pub(crate) use martlet_interop::client::{Client, Event, WAIT, client, unique};
+    pub(crate) use martlet_interop::wire::property as properties;
     pub(crate) use martlet_interop::wire::property::id as property;
     pub(crate) use martlet_interop::wire::*;
-    pub(crate) use martlet_interop::wire::property as properties;
     pub(crate) use martlet_interop::{BOTH, ReasonCode, V5, V31, V311, Version};
     pub(crate) use std::time::{Duration, Instant};
     pub(crate) use tokio::time::sleep;

@@ -12,7 +12,10 @@ async fn refused(version: Version, bytes: &[u8], codes: &[ReasonCode]) {
     }
     match c.packet().await {
         Packet::Disconnect(disconnect) => {
-            assert!(codes.iter().any(|&code| code as u8 == disconnect.code), "{disconnect:?} for {bytes:02x?}");
+            assert!(
+                codes.iter().any(|&code| code as u8 == disconnect.code),
+                "{disconnect:?} for {bytes:02x?}"
+            );
         }
         other => panic!("expected DISCONNECT, got {other:?} for {bytes:02x?}"),
     }
@@ -28,7 +31,11 @@ async fn a_qos_0_message_arrives_byte_for_byte() {
         let topic = unique("t/");
         let mut subscriber = client(version).connect(broker).await;
         subscriber.subscribe(&topic, 0).await;
-        client(version).connect(broker).await.publish(publish(&topic, "payload")).await;
+        client(version)
+            .connect(broker)
+            .await
+            .publish(publish(&topic, "payload"))
+            .await;
         subscriber.expect_message("payload").await;
         // Nothing but the topic, no identifier, a property length of zero in version 5, and the payload.
         assert_eq!(subscriber.last, publish(&topic, "payload").bytes(version));
@@ -109,11 +116,26 @@ async fn properties_are_passed_on_unchanged() {
             .with(prop::user("", ""));
         publisher.publish(message).await;
         let seen = subscriber.expect_message("message").await.properties;
-        assert_eq!(find::user(&seen), [("k", "first"), ("a", "second"), ("k", "first"), ("", "")]);
-        assert_eq!(find::text(&seen, property::CONTENT_TYPE), Some("application/x-\u{fc}"));
-        assert_eq!(find::text(&seen, property::RESPONSE_TOPIC), Some("answer/to//me/"));
-        assert_eq!(find::binary(&seen, property::CORRELATION_DATA), Some(&[0, 1, 2, 0xFF, 0xC0, 0][..]));
-        assert_eq!(find::number(&seen, property::PAYLOAD_FORMAT), Some(u32::from(format)));
+        assert_eq!(
+            find::user(&seen),
+            [("k", "first"), ("a", "second"), ("k", "first"), ("", "")]
+        );
+        assert_eq!(
+            find::text(&seen, property::CONTENT_TYPE),
+            Some("application/x-\u{fc}")
+        );
+        assert_eq!(
+            find::text(&seen, property::RESPONSE_TOPIC),
+            Some("answer/to//me/")
+        );
+        assert_eq!(
+            find::binary(&seen, property::CORRELATION_DATA),
+            Some(&[0, 1, 2, 0xFF, 0xC0, 0][..])
+        );
+        assert_eq!(
+            find::number(&seen, property::PAYLOAD_FORMAT),
+            Some(u32::from(format))
+        );
         assert_eq!(seen.len(), 8, "and nothing else: {seen:?}");
     }
 }
@@ -147,7 +169,10 @@ async fn stored_messages_keep_their_properties() {
         assert_eq!(find::user(&seen), [("b", "1"), ("a", "2")]);
         assert_eq!(find::text(&seen, property::CONTENT_TYPE), Some("text"));
         assert_eq!(find::text(&seen, property::RESPONSE_TOPIC), Some("answers"));
-        assert_eq!(find::binary(&seen, property::CORRELATION_DATA), Some(&[9, 0][..]));
+        assert_eq!(
+            find::binary(&seen, property::CORRELATION_DATA),
+            Some(&[9, 0][..])
+        );
         assert_eq!(find::number(&seen, property::PAYLOAD_FORMAT), Some(1));
     }
 }
@@ -172,8 +197,14 @@ async fn a_byte_order_mark_in_text_stays() {
         }
         // Without the mark it is another topic.
         let mut other = client(version).connect(broker).await;
-        other.subscribe(topic.trim_start_matches('\u{FEFF}'), 0).await;
-        client(version).connect(broker).await.publish(publish(&topic, "marked")).await;
+        other
+            .subscribe(topic.trim_start_matches('\u{FEFF}'), 0)
+            .await;
+        client(version)
+            .connect(broker)
+            .await
+            .publish(publish(&topic, "marked"))
+            .await;
         other.expect_nothing().await;
     }
 }
@@ -184,7 +215,12 @@ async fn qos_3_is_malformed() {
     for version in BOTH {
         let mut message = publish("t", "x");
         (message.qos, message.id) = (3, Some(1));
-        refused(version, &message.bytes(version), &[ReasonCode::MalformedPacket]).await;
+        refused(
+            version,
+            &message.bytes(version),
+            &[ReasonCode::MalformedPacket],
+        )
+        .await;
     }
 }
 
@@ -202,7 +238,11 @@ async fn dup_at_qos_0_is_refused() {
 async fn wildcards_in_topic_names_are_refused() {
     for version in BOTH {
         for topic in ["a/+", "#", "a/#", "+", "a+b", "a/b#"] {
-            let codes = [ReasonCode::TopicNameInvalid, ReasonCode::MalformedPacket, ReasonCode::ProtocolError];
+            let codes = [
+                ReasonCode::TopicNameInvalid,
+                ReasonCode::MalformedPacket,
+                ReasonCode::ProtocolError,
+            ];
             refused(version, &publish(topic, "x").bytes(version), &codes).await;
         }
     }
@@ -212,7 +252,11 @@ async fn wildcards_in_topic_names_are_refused() {
 #[tokio::test]
 async fn an_empty_topic_name_is_refused() {
     for version in BOTH {
-        let codes = [ReasonCode::ProtocolError, ReasonCode::TopicNameInvalid, ReasonCode::MalformedPacket];
+        let codes = [
+            ReasonCode::ProtocolError,
+            ReasonCode::TopicNameInvalid,
+            ReasonCode::MalformedPacket,
+        ];
         refused(version, &publish("", "x").bytes(version), &codes).await;
     }
 }
@@ -220,7 +264,14 @@ async fn an_empty_topic_name_is_refused() {
 // shows: 5.0 MQTT-3.3.2-1, MQTT-1.5.4-1, MQTT-1.5.4-2, MQTT-4.7.3-2; 3.1.1 MQTT-3.3.2-1, MQTT-1.5.3-1, MQTT-1.5.3-2, MQTT-4.7.3-2
 #[tokio::test]
 async fn topic_names_are_well_formed_text() {
-    let ill_formed: [&[u8]; 6] = [b"\xFF", b"a/\xC3", b"\xED\xA0\x80", b"\xF4\x90\x80\x80", b"\xC0\x80", b"a\0b"];
+    let ill_formed: [&[u8]; 6] = [
+        b"\xFF",
+        b"a/\xC3",
+        b"\xED\xA0\x80",
+        b"\xF4\x90\x80\x80",
+        b"\xC0\x80",
+        b"a\0b",
+    ];
     for version in BOTH {
         for topic in ill_formed {
             let codes = [ReasonCode::MalformedPacket, ReasonCode::TopicNameInvalid];
@@ -245,15 +296,31 @@ async fn texts_among_publish_properties_are_checked() {
         refused(V5, &publish("t", "x").with(case).bytes(V5), &malformed).await;
     }
     for topic in ["a/#", "+/b", "#"] {
-        let codes = [ReasonCode::ProtocolError, ReasonCode::TopicNameInvalid, ReasonCode::MalformedPacket];
-        refused(V5, &publish("t", "x").with(prop::response_topic(topic)).bytes(V5), &codes).await;
+        let codes = [
+            ReasonCode::ProtocolError,
+            ReasonCode::TopicNameInvalid,
+            ReasonCode::MalformedPacket,
+        ];
+        refused(
+            V5,
+            &publish("t", "x")
+                .with(prop::response_topic(topic))
+                .bytes(V5),
+            &codes,
+        )
+        .await;
     }
 }
 
 // shows: 5.0 MQTT-3.3.4-6
 #[tokio::test]
 async fn a_subscription_identifier_from_a_client_is_a_protocol_error() {
-    refused(V5, &publish("t", "x").with(prop::subscription_id(1)).bytes(V5), &[ReasonCode::ProtocolError]).await;
+    refused(
+        V5,
+        &publish("t", "x").with(prop::subscription_id(1)).bytes(V5),
+        &[ReasonCode::ProtocolError],
+    )
+    .await;
 }
 
 // Properties given twice, in the wrong packet, or with values they may not have (2.2.2.2, 3.3.2.3).
@@ -310,21 +377,57 @@ async fn a_message_reaches_every_matching_session() {
         absent.subscribe(format!("{root}/#"), 1).await;
         absent.leave().await;
         let mut listeners = Vec::new();
-        for filter in [format!("{root}/a/b"), format!("{root}/+/b"), format!("{root}/#"), format!("{root}/a/b/#")] {
+        for filter in [
+            format!("{root}/a/b"),
+            format!("{root}/+/b"),
+            format!("{root}/#"),
+            format!("{root}/a/b/#"),
+        ] {
             let mut c = client(version).connect(broker).await;
             c.subscribe(filter, 1).await;
             listeners.push(c);
         }
         let mut publisher = client(version).connect(broker).await;
         publisher.subscribe(format!("{root}/a/+"), 0).await;
-        publisher.send(publish(format!("{root}/a/b"), "to all").qos1(1)).await;
+        publisher
+            .send(publish(format!("{root}/a/b"), "to all").qos1(1))
+            .await;
         for c in &mut listeners {
             c.expect_message("to all").await;
             c.expect_nothing().await;
         }
-        client(version).id(&away).resume().connect(broker).await.expect_message("to all").await;
+        client(version)
+            .id(&away)
+            .resume()
+            .connect(broker)
+            .await
+            .expect_message("to all")
+            .await;
         let own: Vec<Packet> = [publisher.packet().await, publisher.packet().await].into();
-        assert!(own.iter().any(|packet| matches!(packet, Packet::Publish(message) if message.text() == "to all")));
+        assert!(own.iter().any(
+            |packet| matches!(packet, Packet::Publish(message) if message.text() == "to all")
+        ));
+    }
+}
+
+// shows: 5.0 MQTT-4.3.1-1; 3.1.1 MQTT-4.3.1-1
+#[tokio::test]
+async fn a_message_is_delivered_once() {
+    let broker = Broker::shared().await;
+    for version in BOTH {
+        for qos in 0..=2 {
+            let topic = unique("t/");
+            let mut subscriber = client(version).connect(broker).await;
+            subscriber.subscribe(&topic, qos).await;
+            client(version)
+                .connect(broker)
+                .await
+                .publish(publish(&topic, "once").qos(qos, 1))
+                .await;
+            let seen = subscriber.expect_message("once").await;
+            assert_eq!((seen.qos, seen.dup), (qos, false));
+            subscriber.expect_nothing().await;
+        }
     }
 }
 
@@ -339,13 +442,19 @@ async fn messages_of_a_topic_arrive_in_order() {
             subscriber.subscribe(&topic, qos).await;
             let mut publisher = client(version).connect(broker).await;
             let burst: Vec<u8> = (1..=15)
-                .flat_map(|number: u16| publish(&topic, format!("{number}")).qos(qos, number).bytes(version))
+                .flat_map(|number: u16| {
+                    publish(&topic, format!("{number}"))
+                        .qos(qos, number)
+                        .bytes(version)
+                })
                 .collect();
             publisher.send_raw(&burst).await;
             let mut open = if qos == 0 { 0 } else { 15 };
             while open > 0 {
                 match publisher.packet().await {
-                    Packet::Ack(ack) if ack.kind == kind::PUBREC => publisher.send(pubrel(ack.id)).await,
+                    Packet::Ack(ack) if ack.kind == kind::PUBREC => {
+                        publisher.send(pubrel(ack.id)).await
+                    }
                     Packet::Ack(_) => open -= 1,
                     other => panic!("{other:?}"),
                 }
@@ -382,9 +491,15 @@ async fn delivery_qos_is_the_lower_of_published_and_granted() {
             let mut subscriber = client(version).connect(broker).await;
             subscriber.subscribe(&topic, granted).await;
             for published in 0..=2 {
-                publisher.publish(publish(&topic, format!("{published}")).qos(published, 1)).await;
+                publisher
+                    .publish(publish(&topic, format!("{published}")).qos(published, 1))
+                    .await;
                 let seen = subscriber.expect_message(&format!("{published}")).await;
-                assert_eq!(seen.qos, granted.min(published), "published {published}, granted {granted}");
+                assert_eq!(
+                    seen.qos,
+                    granted.min(published),
+                    "published {published}, granted {granted}"
+                );
             }
         }
     }
@@ -399,10 +514,34 @@ async fn an_expired_message_is_not_delivered() {
     c.subscribe(&topic, 2).await;
     c.leave().await;
     let mut publisher = client(V5).connect(broker).await;
-    publisher.publish(publish(&topic, "short").qos1(1).with(prop::message_expiry(1))).await;
-    publisher.publish(publish(&topic, "short too").qos2(1).with(prop::message_expiry(1))).await;
-    publisher.publish(publish(&topic, "long").qos1(1).with(prop::message_expiry(100))).await;
-    publisher.publish(publish(&topic, "retained").retain().with(prop::message_expiry(1))).await;
+    publisher
+        .publish(
+            publish(&topic, "short")
+                .qos1(1)
+                .with(prop::message_expiry(1)),
+        )
+        .await;
+    publisher
+        .publish(
+            publish(&topic, "short too")
+                .qos2(1)
+                .with(prop::message_expiry(1)),
+        )
+        .await;
+    publisher
+        .publish(
+            publish(&topic, "long")
+                .qos1(1)
+                .with(prop::message_expiry(100)),
+        )
+        .await;
+    publisher
+        .publish(
+            publish(&topic, "retained")
+                .retain()
+                .with(prop::message_expiry(1)),
+        )
+        .await;
     sleep(Duration::from_millis(2_100)).await;
     let mut c = client(V5).id(&id).resume().connect(broker).await;
     c.expect_message("long").await;
@@ -420,12 +559,28 @@ async fn the_forwarded_expiry_is_less_the_time_waited() {
     let mut c = client(V5).id(&id).resume().connect(broker).await;
     c.subscribe(&topic, 1).await;
     let mut publisher = client(V5).connect(broker).await;
-    publisher.publish(publish(&topic, "at once").qos1(1).with(prop::message_expiry(100))).await;
+    publisher
+        .publish(
+            publish(&topic, "at once")
+                .qos1(1)
+                .with(prop::message_expiry(100)),
+        )
+        .await;
     let seen = c.expect_message("at once").await;
-    assert!(matches!(find::number(&seen.properties, property::MESSAGE_EXPIRY), Some(98..=100)));
+    assert!(matches!(
+        find::number(&seen.properties, property::MESSAGE_EXPIRY),
+        Some(98..=100)
+    ));
     c.leave().await;
 
-    publisher.publish(publish(&topic, "later").qos1(1).retain().with(prop::message_expiry(100))).await;
+    publisher
+        .publish(
+            publish(&topic, "later")
+                .qos1(1)
+                .retain()
+                .with(prop::message_expiry(100)),
+        )
+        .await;
     sleep(Duration::from_millis(2_100)).await;
     let mut queued = client(V5).id(&id).resume().connect(broker).await;
     let mut late = client(V5).connect(broker).await;
@@ -450,7 +605,10 @@ async fn long_topics_payloads_and_binary_bytes_pass_unharmed() {
             let payload: Vec<u8> = (0..length).map(|index| (index % 251) as u8).collect();
             publisher.publish(publish(&topic, &payload).qos1(1)).await;
             let seen = subscriber.expect_publish().await;
-            assert!(seen.payload == payload && seen.topic_text() == topic, "{length} bytes");
+            assert!(
+                seen.payload == payload && seen.topic_text() == topic,
+                "{length} bytes"
+            );
             subscriber.acknowledge(&seen).await;
         }
         // A topic of 65,535 bytes is legal on the wire: delivered, or refused as too long, never cut.
@@ -459,7 +617,9 @@ async fn long_topics_payloads_and_binary_bytes_pass_unharmed() {
         match publisher.event().await {
             Event::Closed => assert!(!version.is_v5(), "version 5 is told"),
             Event::Packet(Packet::Ack(ack)) => assert_eq!(ack.id, 2),
-            Event::Packet(Packet::Disconnect(disconnect)) => assert!([0x90, 0x95].contains(&disconnect.code)),
+            Event::Packet(Packet::Disconnect(disconnect)) => {
+                assert!([0x90, 0x95].contains(&disconnect.code))
+            }
             Event::Packet(other) => panic!("{other:?}"),
         }
     }

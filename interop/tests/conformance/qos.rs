@@ -4,7 +4,10 @@ use crate::prelude::*;
 
 /// A session of this version that has subscribed at QoS 2 to a new topic.
 async fn subscribed(version: Version) -> (Client, String) {
-    let mut c = client(version).resume().connect(Broker::shared().await).await;
+    let mut c = client(version)
+        .resume()
+        .connect(Broker::shared().await)
+        .await;
     let topic = unique("t/");
     c.subscribe(&topic, 2).await;
     (c, topic)
@@ -15,7 +18,11 @@ async fn publisher(version: Version) -> Client {
 }
 
 async fn resumed(version: Version, id: &str) -> Client {
-    let c = client(version).id(id).resume().connect(Broker::shared().await).await;
+    let c = client(version)
+        .id(id)
+        .resume()
+        .connect(Broker::shared().await)
+        .await;
     assert!(c.connack.session_present);
     c
 }
@@ -30,9 +37,13 @@ async fn the_server_uses_free_identifiers_and_no_dup_on_first_sending() {
         let mut ids = Vec::new();
         for number in 0..10 {
             let qos = 1 + number % 2;
-            p.publish(publish(&topic, format!("{number}")).qos(qos, 5)).await;
+            p.publish(publish(&topic, format!("{number}")).qos(qos, 5))
+                .await;
             let seen = c.expect_publish().await;
-            assert_eq!((seen.text(), seen.qos, seen.dup), (format!("{number}"), qos, false));
+            assert_eq!(
+                (seen.text(), seen.qos, seen.dup),
+                (format!("{number}"), qos, false)
+            );
             let id = seen.id.expect("an identifier above zero");
             assert!(!ids.contains(&id), "{id} is still in use");
             ids.push(id);
@@ -46,7 +57,11 @@ async fn after_puback_an_identifier_means_a_new_message() {
     for version in BOTH {
         let (mut c, topic) = subscribed(version).await;
         let mut p = publisher(version).await;
-        for message in [publish(&topic, "one"), publish(&topic, "two"), publish(&topic, "three").dup()] {
+        for message in [
+            publish(&topic, "one"),
+            publish(&topic, "two"),
+            publish(&topic, "three").dup(),
+        ] {
             let text = message.text();
             p.send(message.qos1(77)).await;
             p.expect_puback(77).await;
@@ -120,7 +135,8 @@ async fn after_a_refusing_pubrec_an_identifier_means_a_new_message() {
     let (mut c, topic) = subscribed(V5).await;
     let mut p = publisher(V5).await;
     p.send(publish("denied/x", "no").qos2(5)).await;
-    p.expect_refused_publish(kind::PUBREC, 5, ReasonCode::NotAuthorized).await;
+    p.expect_refused_publish(kind::PUBREC, 5, ReasonCode::NotAuthorized)
+        .await;
     p.send(publish(&topic, "yes").qos2(5)).await;
     p.expect_pubrec(5).await;
     p.send(pubrel(5)).await;
@@ -128,18 +144,25 @@ async fn after_a_refusing_pubrec_an_identifier_means_a_new_message() {
     c.expect_message("yes").await;
 }
 
-// shows: 5.0 MQTT-4.3.3-4, MQTT-2.2.1-5; 3.1.1 MQTT-4.3.3-1, MQTT-2.3.1-6
+// shows: 5.0 MQTT-4.3.3-4, MQTT-2.2.1-5, MQTT-3.6.1-1; 3.1.1 MQTT-4.3.3-1, MQTT-2.3.1-6, MQTT-3.6.1-1
 #[tokio::test]
 async fn the_server_answers_pubrec_with_pubrel() {
     for version in BOTH {
         let (mut c, topic) = subscribed(version).await;
-        publisher(version).await.publish(publish(&topic, "two").qos2(1)).await;
+        publisher(version)
+            .await
+            .publish(publish(&topic, "two").qos2(1))
+            .await;
         let id = c.expect_publish().await.id.expect("QoS 2");
         c.send(pubrec(id)).await;
         c.expect_pubrel(id).await;
         let expected = [0x62, 0x02, (id >> 8) as u8, id as u8];
         let spelled_out = [0x62, 0x03, (id >> 8) as u8, id as u8, 0];
-        assert!(c.last == expected || (version.is_v5() && c.last == spelled_out), "{:02x?}", c.last);
+        assert!(
+            c.last == expected || (version.is_v5() && c.last == spelled_out),
+            "{:02x?}",
+            c.last
+        );
         c.send(pubcomp(id)).await;
         c.expect_nothing().await;
     }
@@ -167,7 +190,10 @@ async fn unacknowledged_qos_1_messages_are_sent_again_on_resume() {
         for expected in [&sent[0], &sent[2]] {
             let again = c.expect_publish().await;
             assert!(again.dup, "a message sent again has DUP set");
-            assert_eq!((again.id, again.qos, again.text()), (expected.id, 1, expected.text()));
+            assert_eq!(
+                (again.id, again.qos, again.text()),
+                (expected.id, 1, expected.text())
+            );
             c.acknowledge(&again).await;
         }
         c.expect_nothing().await;
@@ -182,14 +208,20 @@ async fn unacknowledged_qos_1_messages_are_sent_again_on_resume() {
 async fn a_qos_2_message_without_pubrec_is_sent_again_on_resume() {
     for version in BOTH {
         let (mut c, topic) = subscribed(version).await;
-        publisher(version).await.publish(publish(&topic, "two").qos2(1)).await;
+        publisher(version)
+            .await
+            .publish(publish(&topic, "two").qos2(1))
+            .await;
         let first = c.expect_publish().await;
         let id = c.id.clone();
         c.cut();
         let mut c = resumed(version, &id).await;
         let again = c.expect_publish().await;
         assert!(again.dup);
-        assert_eq!((again.id, again.qos, again.text()), (first.id, 2, first.text()));
+        assert_eq!(
+            (again.id, again.qos, again.text()),
+            (first.id, 2, first.text())
+        );
         c.acknowledge(&again).await;
         c.expect_nothing().await;
     }
@@ -200,7 +232,10 @@ async fn a_qos_2_message_without_pubrec_is_sent_again_on_resume() {
 async fn after_pubrec_only_pubrel_is_sent_again() {
     for version in BOTH {
         let (mut c, topic) = subscribed(version).await;
-        publisher(version).await.publish(publish(&topic, "two").qos2(1)).await;
+        publisher(version)
+            .await
+            .publish(publish(&topic, "two").qos2(1))
+            .await;
         let packet_id = c.expect_publish().await.id.expect("QoS 2");
         c.send(pubrec(packet_id)).await;
         c.expect_pubrel(packet_id).await;
@@ -223,7 +258,8 @@ async fn unacknowledged_messages_are_resent_in_order() {
         let (mut c, topic) = subscribed(version).await;
         let mut p = publisher(version).await;
         for (number, qos) in [(0, 1), (1, 2), (2, 1), (3, 2), (4, 1)] {
-            p.publish(publish(&topic, format!("{number}")).qos(qos, 1)).await;
+            p.publish(publish(&topic, format!("{number}")).qos(qos, 1))
+                .await;
         }
         let mut sent = Vec::new();
         for _ in 0..5 {
@@ -299,13 +335,21 @@ async fn long_forms_of_acknowledgements_are_understood() {
     let mut p = publisher(V5).await;
     p.publish(publish(&topic, "one").qos1(1)).await;
     let id = c.expect_publish().await.id.expect("QoS 1");
-    c.send(puback(id).code(0x10).with(prop::reason_string("so what")).with(prop::user("a", "b"))).await;
+    c.send(
+        puback(id)
+            .code(0x10)
+            .with(prop::reason_string("so what"))
+            .with(prop::user("a", "b")),
+    )
+    .await;
     p.publish(publish(&topic, "two").qos2(1)).await;
     let id = c.expect_publish().await.id.expect("QoS 2");
     // Reason code, and a property length of zero.
-    c.send_raw(&frame(0x50, &[(id >> 8) as u8, id as u8, 0x00, 0x00])).await;
+    c.send_raw(&frame(0x50, &[(id >> 8) as u8, id as u8, 0x00, 0x00]))
+        .await;
     c.expect_pubrel(id).await;
-    c.send_raw(&frame(0x70, &[(id >> 8) as u8, id as u8, 0x00])).await;
+    c.send_raw(&frame(0x70, &[(id >> 8) as u8, id as u8, 0x00]))
+        .await;
     c.expect_nothing().await;
     let id = c.id.clone();
     c.leave().await;
@@ -322,7 +366,9 @@ async fn an_identifier_in_use_by_qos_2_is_told_apart_or_refused() {
     p.send(publish(&topic, "one").qos1(4)).await;
     match p.packet().await {
         Packet::Ack(ack) => assert!(ack.id == 4 && ack.kind == kind::PUBACK, "{ack:?}"),
-        Packet::Disconnect(disconnect) => assert!([0x82, 0x91].contains(&disconnect.code), "{disconnect:?}"),
+        Packet::Disconnect(disconnect) => {
+            assert!([0x82, 0x91].contains(&disconnect.code), "{disconnect:?}")
+        }
         other => panic!("{other:?}"),
     }
 }

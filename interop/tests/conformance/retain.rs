@@ -30,7 +30,9 @@ async fn a_retained_message_is_stored_and_replaced() {
         assert_eq!(retained_on(version, &topic).await, None);
         for (text, qos) in [("first", 1), ("second", 2), ("third", 0), ("fourth", 1)] {
             p.publish(publish(&topic, text).qos(qos, 1).retain()).await;
-            let seen = retained_on(version, &topic).await.expect("a retained message");
+            let seen = retained_on(version, &topic)
+                .await
+                .expect("a retained message");
             assert_eq!((seen.text().as_str(), seen.qos), (text, qos), "{version:?}");
         }
         p.publish(publish(&topic, "").retain()).await;
@@ -59,7 +61,8 @@ async fn a_wildcard_subscription_gets_each_matching_retained_message() {
         let root = unique("r");
         let mut p = connected(version).await;
         for (level, text) in [("a", "1"), ("a/b", "2"), ("c", "3")] {
-            p.publish(publish(format!("{root}/{level}"), text).qos1(1).retain()).await;
+            p.publish(publish(format!("{root}/{level}"), text).qos1(1).retain())
+                .await;
         }
         p.publish(publish(&root, "0").qos1(1).retain()).await;
         for (filter, expected) in [
@@ -114,7 +117,13 @@ async fn without_retain_the_stored_message_stays() {
         p.publish(publish(&topic, "stored").qos1(1).retain()).await;
         p.publish(publish(&topic, "passing").qos1(1)).await;
         p.publish(publish(&topic, "").qos1(1)).await;
-        assert_eq!(retained_on(version, &topic).await.expect("a retained message").text(), "stored");
+        assert_eq!(
+            retained_on(version, &topic)
+                .await
+                .expect("a retained message")
+                .text(),
+            "stored"
+        );
         p.publish(publish(&topic, "").retain()).await;
     }
 }
@@ -140,7 +149,8 @@ async fn retain_as_published_keeps_retain() {
     let mut c = connected(V5).await;
     c.subscribe(&topic, 1 | RETAIN_AS_PUBLISHED).await;
     let mut p = connected(V5).await;
-    p.publish(publish(&topic, "retained").qos1(1).retain()).await;
+    p.publish(publish(&topic, "retained").qos1(1).retain())
+        .await;
     assert!(c.expect_message("retained").await.retain);
     p.publish(publish(&topic, "passing").qos1(1)).await;
     assert!(!c.expect_message("passing").await.retain);
@@ -226,7 +236,9 @@ async fn no_local_holds_for_retained_publications_too() {
     c.publish(publish(&topic, "own").qos1(1).retain()).await;
     c.expect_nothing().await;
     let mut other = connected(V5).await;
-    other.publish(publish(&topic, "foreign").qos1(1).retain()).await;
+    other
+        .publish(publish(&topic, "foreign").qos1(1).retain())
+        .await;
     assert!(!c.expect_message("foreign").await.retain);
     other.publish(publish(&topic, "").retain()).await;
 }
@@ -236,9 +248,16 @@ async fn no_local_holds_for_retained_publications_too() {
 async fn retained_messages_carry_the_subscription_identifier() {
     let topic = unique("r/");
     let mut p = connected(V5).await;
-    p.publish(publish(&topic, "stored").qos1(1).retain().with(prop::user("k", "v"))).await;
+    p.publish(
+        publish(&topic, "stored")
+            .qos1(1)
+            .retain()
+            .with(prop::user("k", "v")),
+    )
+    .await;
     let mut c = connected(V5).await;
-    c.send(subscribe(1, &topic, 1).with(prop::subscription_id(268_435_455))).await;
+    c.send(subscribe(1, &topic, 1).with(prop::subscription_id(268_435_455)))
+        .await;
     c.expect_suback(1, &[1]).await;
     let seen = c.expect_message("stored").await;
     assert_eq!(find::subscription_ids(&seen.properties), [268_435_455]);

@@ -17,7 +17,9 @@ async fn clean_start_discards_the_stored_session() {
         let mut c = client(version).id(&id).connect(broker).await;
         assert!(!c.connack.session_present);
         c.expect_nothing().await;
-        publisher.publish(publish(&topic, "to nobody").qos1(1)).await;
+        publisher
+            .publish(publish(&topic, "to nobody").qos1(1))
+            .await;
         c.expect_nothing().await;
     }
 }
@@ -30,7 +32,11 @@ async fn a_clean_session_is_not_reused() {
     let mut c = client(V311).id(&id).connect(broker).await;
     c.subscribe(&topic, 1).await;
     c.leave().await;
-    client(V311).connect(broker).await.publish(publish(&topic, "to nobody").qos1(1)).await;
+    client(V311)
+        .connect(broker)
+        .await
+        .publish(publish(&topic, "to nobody").qos1(1))
+        .await;
     let mut c = client(V311).id(&id).resume().connect(broker).await;
     assert!(!c.connack.session_present);
     c.expect_nothing().await;
@@ -70,7 +76,11 @@ async fn a_session_survives_a_network_failure() {
         let mut c = client(version).id(&id).resume().connect(broker).await;
         c.subscribe(&topic, 1).await;
         c.cut();
-        client(version).connect(broker).await.publish(publish(&topic, "meanwhile").qos1(1)).await;
+        client(version)
+            .connect(broker)
+            .await
+            .publish(publish(&topic, "meanwhile").qos1(1))
+            .await;
         let mut c = client(version).id(&id).resume().connect(broker).await;
         assert!(c.connack.session_present);
         c.expect_message("meanwhile").await;
@@ -86,10 +96,22 @@ async fn without_a_stored_session_a_new_one_is_made() {
         let mut c = client(version).id(&id).resume().connect(broker).await;
         assert!(!c.connack.session_present);
         c.subscribe(&topic, 1).await;
-        client(version).connect(broker).await.publish(publish(&topic, "hello").qos1(1)).await;
+        client(version)
+            .connect(broker)
+            .await
+            .publish(publish(&topic, "hello").qos1(1))
+            .await;
         c.expect_message("hello").await;
         c.leave().await;
-        assert!(client(version).id(&id).resume().connect(broker).await.connack.session_present);
+        assert!(
+            client(version)
+                .id(&id)
+                .resume()
+                .connect(broker)
+                .await
+                .connack
+                .session_present
+        );
     }
 }
 
@@ -106,7 +128,10 @@ async fn a_session_ends_when_its_expiry_interval_is_over() {
     c.expect_nothing().await;
     c.leave().await;
     let c = opening().connect(broker).await;
-    assert!(c.connack.session_present, "the interval counts from the end of the connection");
+    assert!(
+        c.connack.session_present,
+        "the interval counts from the end of the connection"
+    );
     c.leave().await;
     sleep(Duration::from_millis(3_200)).await;
     assert!(!opening().connect(broker).await.connack.session_present);
@@ -125,7 +150,15 @@ async fn without_an_expiry_interval_the_session_ends_with_the_connection() {
         let mut c = opening.connect(broker).await;
         c.subscribe(unique("t/"), 1).await;
         c.leave().await;
-        assert!(!client(V5).id(&id).resume().connect(broker).await.connack.session_present);
+        assert!(
+            !client(V5)
+                .id(&id)
+                .resume()
+                .connect(broker)
+                .await
+                .connack
+                .session_present
+        );
     }
 }
 
@@ -139,7 +172,9 @@ async fn a_session_lasts_as_long_as_its_connection() {
     let mut publisher = client(V311).connect(broker).await;
     for round in 0..3 {
         sleep(Duration::from_millis(300)).await;
-        publisher.publish(publish(&topic, format!("{round}")).qos1(1)).await;
+        publisher
+            .publish(publish(&topic, format!("{round}")).qos1(1))
+            .await;
         c.expect_message(&format!("{round}")).await;
     }
 }
@@ -150,7 +185,12 @@ async fn a_session_lasts_as_long_as_its_connection() {
 async fn disconnect_may_shorten_or_lengthen_the_expiry() {
     let broker = Broker::shared().await;
     let id = unique("c");
-    let mut c = client(V5).id(&id).not_clean().with(prop::session_expiry(1)).connect(broker).await;
+    let mut c = client(V5)
+        .id(&id)
+        .not_clean()
+        .with(prop::session_expiry(1))
+        .connect(broker)
+        .await;
     c.send(disconnect().with(prop::session_expiry(100))).await;
     c.expect_closed().await;
     sleep(Duration::from_millis(2_600)).await;
@@ -179,7 +219,11 @@ async fn the_client_id_names_the_session() {
         let mut c = client(version).id(&one).resume().connect(broker).await;
         c.subscribe(&topic, 1).await;
         c.leave().await;
-        client(version).connect(broker).await.publish(publish(&topic, "for one").qos1(1)).await;
+        client(version)
+            .connect(broker)
+            .await
+            .publish(publish(&topic, "for one").qos1(1))
+            .await;
 
         // Ids differ in one letter, in case, and in length.
         for other in [two, one.to_uppercase(), format!("{one}x")] {
@@ -187,7 +231,13 @@ async fn the_client_id_names_the_session() {
             assert!(!c.connack.session_present, "{other}");
             c.expect_nothing().await;
         }
-        client(version).id(&one).resume().connect(broker).await.expect_message("for one").await;
+        client(version)
+            .id(&one)
+            .resume()
+            .connect(broker)
+            .await
+            .expect_message("for one")
+            .await;
     }
 }
 
@@ -202,7 +252,11 @@ async fn a_second_connection_takes_the_session_over() {
         let mut new = client(version).id(&id).resume().connect(broker).await;
         old.expect_disconnect(ReasonCode::SessionTakenOver).await;
         assert!(new.connack.session_present);
-        client(version).connect(broker).await.publish(publish(&topic, "for the new one").qos1(1)).await;
+        client(version)
+            .connect(broker)
+            .await
+            .publish(publish(&topic, "for the new one").qos1(1))
+            .await;
         new.expect_message("for the new one").await;
     }
 }
@@ -233,10 +287,16 @@ async fn takeovers_in_a_row_leave_the_last_one() {
     for _ in 0..5 {
         let next = client(V5).id(&id).resume().connect(broker).await;
         assert!(next.connack.session_present);
-        current.expect_disconnect(ReasonCode::SessionTakenOver).await;
+        current
+            .expect_disconnect(ReasonCode::SessionTakenOver)
+            .await;
         current = next;
     }
-    client(V5).connect(broker).await.publish(publish(&topic, "last").qos1(1)).await;
+    client(V5)
+        .connect(broker)
+        .await
+        .publish(publish(&topic, "last").qos1(1))
+        .await;
     current.expect_message("last").await;
 }
 

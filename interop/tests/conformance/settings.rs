@@ -36,11 +36,29 @@ async fn maximum_qos_is_announced_and_enforced() {
         Packet::SubAck(ack) => assert!(matches!(ack.codes[..], [1 | 2]), "{ack:?}"),
         other => panic!("{other:?}"),
     }
-    client(V5).connect(&broker).await.publish(publish("t", "one").qos1(1)).await;
+    client(V5)
+        .connect(&broker)
+        .await
+        .publish(publish("t", "one").qos1(1))
+        .await;
     assert_eq!(c.expect_message("one").await.qos, 1);
-    ends(&broker, V5, publish("t", "two").qos2(1), ReasonCode::QosNotSupported).await;
-    client(V5).will(Will::new("w", "x").qos(2)).refused(&broker, 0x9B).await;
-    client(V5).will(Will::new("w", "x").qos(1)).connect(&broker).await.leave().await;
+    ends(
+        &broker,
+        V5,
+        publish("t", "two").qos2(1),
+        ReasonCode::QosNotSupported,
+    )
+    .await;
+    client(V5)
+        .will(Will::new("w", "x").qos(2))
+        .refused(&broker, 0x9B)
+        .await;
+    client(V5)
+        .will(Will::new("w", "x").qos(1))
+        .connect(&broker)
+        .await
+        .leave()
+        .await;
 }
 
 // shows: 5.0 MQTT-3.2.2-13
@@ -50,10 +68,23 @@ async fn retain_not_available_is_announced_and_enforced() {
     let mut c = client(V5).connect(&broker).await;
     assert_eq!(announced(&c, property::RETAIN_AVAILABLE), Some(0));
     c.subscribe("t", 1).await;
-    client(V5).connect(&broker).await.publish(publish("t", "live").qos1(1)).await;
+    client(V5)
+        .connect(&broker)
+        .await
+        .publish(publish("t", "live").qos1(1))
+        .await;
     c.expect_message("live").await;
-    ends(&broker, V5, publish("t", "x").qos1(1).retain(), ReasonCode::RetainNotSupported).await;
-    client(V5).will(Will::new("w", "x").retain()).refused(&broker, 0x9A).await;
+    ends(
+        &broker,
+        V5,
+        publish("t", "x").qos1(1).retain(),
+        ReasonCode::RetainNotSupported,
+    )
+    .await;
+    client(V5)
+        .will(Will::new("w", "x").retain())
+        .refused(&broker, 0x9A)
+        .await;
 }
 
 // shows: 3.1.1 MQTT-3.8.3-2
@@ -68,7 +99,8 @@ async fn what_filters_may_not_be_is_announced_and_refused() {
     assert_eq!(announced(&c, property::WILDCARD_AVAILABLE), Some(0));
     assert_eq!(announced(&c, property::SUBSCRIPTION_IDS_AVAILABLE), Some(0));
     assert_eq!(announced(&c, property::SHARED_AVAILABLE), Some(0));
-    c.send(subscribe(1, "a/#", 1).and("a/+", 1).and("a", 1)).await;
+    c.send(subscribe(1, "a/#", 1).and("a/+", 1).and("a", 1))
+        .await;
     c.expect_suback(1, &[0xA2, 0xA2, 1]).await;
     for (request, code) in [
         (subscribe(1, "$share/g/t", 1), 0x9E),
@@ -103,7 +135,8 @@ async fn receive_maximum_is_announced_and_enforced() {
     c.send(publish("t", "x").qos2(4)).await;
     c.expect_pubrec(4).await;
     c.send(publish("t", "x").qos1(5)).await;
-    c.expect_disconnect(ReasonCode::ReceiveMaximumExceeded).await;
+    c.expect_disconnect(ReasonCode::ReceiveMaximumExceeded)
+        .await;
 }
 
 // Also [MQTT-3.2.2-15]: the client's duty, enforced.
@@ -119,7 +152,13 @@ async fn maximum_packet_size_is_announced_and_enforced() {
         let mut c = client(version).connect(&broker).await;
         c.send(exactly).await;
         c.expect_puback(1).await;
-        ends(&broker, version, publish("t", "x".repeat(1_001 - fixed)).qos1(1), ReasonCode::PacketTooLarge).await;
+        ends(
+            &broker,
+            version,
+            publish("t", "x".repeat(1_001 - fixed)).qos1(1),
+            ReasonCode::PacketTooLarge,
+        )
+        .await;
     }
 }
 
@@ -130,11 +169,24 @@ async fn topic_alias_maximum_is_announced_and_enforced() {
     let broker = broker!(|config| config.mqtt.topic_alias_maximum = 5);
     let mut c = client(V5).connect(&broker).await;
     assert_eq!(announced(&c, property::TOPIC_ALIAS_MAXIMUM), Some(5));
-    c.send(publish("t", "x").qos1(1).with(prop::topic_alias(5))).await;
+    c.send(publish("t", "x").qos1(1).with(prop::topic_alias(5)))
+        .await;
     c.expect_puback(1).await;
-    ends(&broker, V5, publish("t", "x").with(prop::topic_alias(6)), ReasonCode::TopicAliasInvalid).await;
+    ends(
+        &broker,
+        V5,
+        publish("t", "x").with(prop::topic_alias(6)),
+        ReasonCode::TopicAliasInvalid,
+    )
+    .await;
     let none = broker!(|config| config.mqtt.topic_alias_maximum = 0);
-    ends(&none, V5, publish("t", "x").with(prop::topic_alias(1)), ReasonCode::TopicAliasInvalid).await;
+    ends(
+        &none,
+        V5,
+        publish("t", "x").with(prop::topic_alias(1)),
+        ReasonCode::TopicAliasInvalid,
+    )
+    .await;
 }
 
 // shows: 5.0 MQTT-3.1.2-26, MQTT-3.3.2-11, MQTT-3.3.2-8, MQTT-3.1.2-27, MQTT-3.3.2-7
@@ -145,12 +197,19 @@ async fn outgoing_aliases_stay_within_the_clients_maximum() {
     let id = unique("c");
     // A second connection starts from nothing.
     for _ in 0..2 {
-        let mut c = client(V5).id(&id).resume().with(prop::topic_alias_maximum(2)).connect(&broker).await;
+        let mut c = client(V5)
+            .id(&id)
+            .resume()
+            .with(prop::topic_alias_maximum(2))
+            .connect(&broker)
+            .await;
         c.subscribe("t/#", 2).await;
         let mut known: [Option<String>; 3] = [None, None, None];
         let mut used = false;
         for round in 0..3 {
-            for level in ["first", "first", "second", "first", "third", "third", "second"] {
+            for level in [
+                "first", "first", "second", "first", "third", "third", "second",
+            ] {
                 let topic = format!("t/a-topic-worth-an-alias/{level}");
                 p.publish(publish(&topic, "x").qos(round, 1)).await;
                 let seen = c.expect_message("x").await;
@@ -189,13 +248,20 @@ async fn one_copy_per_subscription_carries_its_own_identifier() {
     let broker = broker!(|config| config.mqtt.delivery_mode = DeliveryMode::Each);
     let mut c = client(V5).connect(&broker).await;
     for (id, filter) in [(1, "t/#"), (2, "t/+"), (3, "t/x")] {
-        c.send(subscribe(id, filter, 1).with(prop::subscription_id(u32::from(id)))).await;
+        c.send(subscribe(id, filter, 1).with(prop::subscription_id(u32::from(id))))
+            .await;
         c.expect_suback(id, &[1]).await;
     }
-    client(V5).connect(&broker).await.publish(publish("t/x", "message").qos1(1)).await;
+    client(V5)
+        .connect(&broker)
+        .await
+        .publish(publish("t/x", "message").qos1(1))
+        .await;
     let mut lists = Vec::new();
     for _ in 0..3 {
-        lists.push(find::subscription_ids(&c.expect_message("message").await.properties));
+        lists.push(find::subscription_ids(
+            &c.expect_message("message").await.properties,
+        ));
     }
     lists.sort();
     assert_eq!(lists, [[1], [2], [3]]);
@@ -206,11 +272,22 @@ async fn one_copy_per_subscription_carries_its_own_identifier() {
 #[tokio::test]
 async fn response_information_is_given_on_request() {
     let broker = broker!(|config| config.mqtt.response_information = "answers/".into());
-    let text = |c: &Client| find::text(&c.connack.properties, property::RESPONSE_INFORMATION).map(str::to_owned);
-    let asked = client(V5).with(prop::request_response_information(1)).connect(&broker).await;
+    let text = |c: &Client| {
+        find::text(&c.connack.properties, property::RESPONSE_INFORMATION).map(str::to_owned)
+    };
+    let asked = client(V5)
+        .with(prop::request_response_information(1))
+        .connect(&broker)
+        .await;
     let information = text(&asked).expect("asked for");
-    assert!(information.starts_with("answers/") && information.contains(&asked.id), "{information}");
-    let unasked = client(V5).with(prop::request_response_information(0)).connect(&broker).await;
+    assert!(
+        information.starts_with("answers/") && information.contains(&asked.id),
+        "{information}"
+    );
+    let unasked = client(V5)
+        .with(prop::request_response_information(0))
+        .connect(&broker)
+        .await;
     assert_eq!(text(&unasked), None);
     assert_eq!(text(&client(V5).connect(&broker).await), None);
 }
@@ -221,14 +298,21 @@ async fn server_keep_alive_is_a_maximum() {
     let broker = broker!(|config| config.mqtt.keep_alive_max_secs = 1);
     for asked in [0, 60, 2] {
         let mut c = client(V5).keep_alive(asked).connect(&broker).await;
-        assert_eq!(announced(&c, property::SERVER_KEEP_ALIVE), Some(1), "asked for {asked}");
+        assert_eq!(
+            announced(&c, property::SERVER_KEEP_ALIVE),
+            Some(1),
+            "asked for {asked}"
+        );
         if asked == 60 {
             c.expect_disconnect(ReasonCode::KeepAliveTimeout).await;
         }
     }
     let broker = broker!(|config| config.mqtt.keep_alive_max_secs = 60);
     let c = client(V5).keep_alive(5).connect(&broker).await;
-    assert!(matches!(announced(&c, property::SERVER_KEEP_ALIVE), None | Some(5)));
+    assert!(matches!(
+        announced(&c, property::SERVER_KEEP_ALIVE),
+        None | Some(5)
+    ));
 }
 
 // The interval that is granted is announced when it is not the one asked for (3.2.2.3.2).
@@ -236,11 +320,24 @@ async fn server_keep_alive_is_a_maximum() {
 async fn session_expiry_is_bounded() {
     let broker = broker!(|config| config.mqtt.session_expiry_max_secs = 1);
     let id = unique("c");
-    let c = client(V5).id(&id).not_clean().with(prop::session_expiry(1_000)).connect(&broker).await;
+    let c = client(V5)
+        .id(&id)
+        .not_clean()
+        .with(prop::session_expiry(1_000))
+        .connect(&broker)
+        .await;
     assert_eq!(announced(&c, property::SESSION_EXPIRY), Some(1));
     c.leave().await;
     sleep(Duration::from_millis(3_200)).await;
-    assert!(!client(V5).id(&id).resume().connect(&broker).await.connack.session_present);
+    assert!(
+        !client(V5)
+            .id(&id)
+            .resume()
+            .connect(&broker)
+            .await
+            .connack
+            .session_present
+    );
 }
 
 // shows: 5.0 MQTT-3.1.4-2, MQTT-3.2.2-7; 3.1.1 MQTT-3.2.2-5
@@ -255,11 +352,23 @@ async fn users_need_their_password() {
         });
     });
     for version in BOTH {
-        let code = |v5: u8, v3: &'static [u8]| if version.is_v5() { vec![v5] } else { v3.to_vec() };
+        let code = |v5: u8, v3: &'static [u8]| {
+            if version.is_v5() {
+                vec![v5]
+            } else {
+                v3.to_vec()
+            }
+        };
         for (opening, codes) in [
-            (client(version).user_name("alice").password("battery"), code(0x86, &[4, 5])),
+            (
+                client(version).user_name("alice").password("battery"),
+                code(0x86, &[4, 5]),
+            ),
             (client(version).user_name("alice"), code(0x86, &[4, 5])),
-            (client(version).user_name("bob").password("correct horse"), code(0x86, &[4, 5])),
+            (
+                client(version).user_name("bob").password("correct horse"),
+                code(0x86, &[4, 5]),
+            ),
             (client(version), code(0x87, &[5])),
         ] {
             let mut c = opening.start(&broker).await;
@@ -267,7 +376,13 @@ async fn users_need_their_password() {
             assert!(codes.contains(&connack.code), "{version:?} {connack:?}");
             c.expect_closed().await;
         }
-        client(version).user_name("alice").password("correct horse").connect(&broker).await.leave().await;
+        client(version)
+            .user_name("alice")
+            .password("correct horse")
+            .connect(&broker)
+            .await
+            .leave()
+            .await;
     }
 }
 
@@ -313,14 +428,22 @@ async fn a_shutdown_is_announced() {
     broker.shut_down().await;
     old.expect_disconnect(ReasonCode::ServerShuttingDown).await;
     new.expect_disconnect(ReasonCode::ServerShuttingDown).await;
-    assert!(tokio::net::TcpStream::connect(broker.address()).await.is_err() || martlet_interop::mutants::chosen().is_some());
+    assert!(
+        tokio::net::TcpStream::connect(broker.address())
+            .await
+            .is_err()
+            || martlet_interop::mutants::chosen().is_some()
+    );
 }
 
 // `$queue/` means a shared subscription where it is switched on.
 #[tokio::test]
 async fn queue_subscriptions_share() {
     let broker = broker!(|config| config.mqtt.queue_subscriptions = true);
-    let mut members = [client(V311).connect(&broker).await, client(V311).connect(&broker).await];
+    let mut members = [
+        client(V311).connect(&broker).await,
+        client(V311).connect(&broker).await,
+    ];
     for c in &mut members {
         c.subscribe("$queue/t", 0).await;
     }
@@ -360,5 +483,6 @@ async fn limits_on_sessions_and_subscriptions_are_told() {
     one.send(publish("a/b/c/d", "x").qos1(4)).await;
     one.expect_puback(4).await;
     one.send(publish("a/b/c/d/e", "x").qos1(5)).await;
-    one.expect_refused_publish(kind::PUBACK, 5, ReasonCode::TopicNameInvalid).await;
+    one.expect_refused_publish(kind::PUBACK, 5, ReasonCode::TopicNameInvalid)
+        .await;
 }

@@ -36,13 +36,18 @@ async fn count(c: &mut Client) -> Vec<Publish> {
 #[tokio::test]
 async fn each_message_goes_to_one_member_of_each_group() {
     let (group, topic) = (unique("g"), unique("t/"));
-    let mut members = [member(&group, &topic, 1).await, member(&group, &topic, 1).await, member(&group, &topic, 1).await];
+    let mut members = [
+        member(&group, &topic, 1).await,
+        member(&group, &topic, 1).await,
+        member(&group, &topic, 1).await,
+    ];
     let mut other_group = member(&unique("h"), &topic, 1).await;
     let mut ordinary = publisher().await;
     ordinary.subscribe(&topic, 1).await;
     let mut p = publisher().await;
     for number in 0..15 {
-        p.publish(publish(&topic, format!("{number:02}")).qos1(1)).await;
+        p.publish(publish(&topic, format!("{number:02}")).qos1(1))
+            .await;
     }
     let expected: Vec<String> = (0..15).map(|number| format!("{number:02}")).collect();
     let mut texts = Vec::new();
@@ -69,7 +74,8 @@ async fn version_3_clients_share_too() {
     let mut new = member(&group, &topic, 1).await;
     let mut p = publisher().await;
     for number in 0..10 {
-        p.publish(publish(&topic, format!("{number}")).qos1(1)).await;
+        p.publish(publish(&topic, format!("{number}")).qos1(1))
+            .await;
     }
     let (one, two) = (count(&mut old).await.len(), count(&mut new).await.len());
     assert_eq!(one + two, 10);
@@ -80,12 +86,27 @@ async fn version_3_clients_share_too() {
 #[tokio::test]
 async fn malformed_shared_filters_are_refused() {
     let broker = Broker::shared().await;
-    for filter in ["$share//t", "$share/", "$share/g", "$share/g/", "$share/g+/t", "$share/g#/t", "$share/+/t", "$share/#", "$share/a#b/t", "$share/g/a/#/b", "$share/g/a+"] {
+    for filter in [
+        "$share//t",
+        "$share/",
+        "$share/g",
+        "$share/g/",
+        "$share/g+/t",
+        "$share/g#/t",
+        "$share/+/t",
+        "$share/#",
+        "$share/a#b/t",
+        "$share/g/a/#/b",
+        "$share/g/a+",
+    ] {
         let mut c = client(V5).connect(broker).await;
         c.send(subscribe(1, filter, 0)).await;
         match c.packet().await {
             Packet::SubAck(ack) => assert_eq!(ack.codes, [0x8F], "{filter}"),
-            Packet::Disconnect(disconnect) => assert!([0x81, 0x82, 0x8F].contains(&disconnect.code), "{filter}: {disconnect:?}"),
+            Packet::Disconnect(disconnect) => assert!(
+                [0x81, 0x82, 0x8F].contains(&disconnect.code),
+                "{filter}: {disconnect:?}"
+            ),
             other => panic!("{filter}: {other:?}"),
         }
     }
@@ -95,7 +116,12 @@ async fn malformed_shared_filters_are_refused() {
 #[tokio::test]
 async fn no_local_on_a_shared_subscription_is_a_protocol_error() {
     let mut c = publisher().await;
-    c.send(subscribe(1, format!("$share/g/{}", unique("t/")), 1 | NO_LOCAL)).await;
+    c.send(subscribe(
+        1,
+        format!("$share/g/{}", unique("t/")),
+        1 | NO_LOCAL,
+    ))
+    .await;
     c.expect_disconnect(ReasonCode::ProtocolError).await;
 }
 
@@ -107,7 +133,8 @@ async fn each_member_gets_messages_at_its_own_qos() {
     let mut high = member(&group, &topic, 1).await;
     let mut p = publisher().await;
     for number in 0..10 {
-        p.publish(publish(&topic, format!("{number}")).qos2(1)).await;
+        p.publish(publish(&topic, format!("{number}")).qos2(1))
+            .await;
     }
     let (zero, one) = (count(&mut low).await, count(&mut high).await);
     assert_eq!(zero.len() + one.len(), 10);
@@ -121,7 +148,10 @@ async fn a_qos_2_delivery_is_completed_with_its_member() {
     let broker = Broker::shared().await;
     let (group, topic) = (unique("g"), unique("t/"));
     let mut chosen = member(&group, &topic, 2).await;
-    publisher().await.publish(publish(&topic, "mine").qos2(1)).await;
+    publisher()
+        .await
+        .publish(publish(&topic, "mine").qos2(1))
+        .await;
     let first = chosen.expect_publish().await;
     let mut other = member(&group, &topic, 2).await;
     let id = chosen.id.clone();
@@ -139,14 +169,20 @@ async fn a_qos_2_delivery_dies_with_its_members_session() {
     let broker = Broker::shared().await;
     let (group, topic) = (unique("g"), unique("t/"));
     let mut chosen = member(&group, &topic, 2).await;
-    publisher().await.publish(publish(&topic, "lost").qos2(1)).await;
+    publisher()
+        .await
+        .publish(publish(&topic, "lost").qos2(1))
+        .await;
     chosen.expect_publish().await;
     let mut other = member(&group, &topic, 2).await;
     let id = chosen.id.clone();
     chosen.cut();
     client(V5).id(&id).connect(broker).await.leave().await;
     other.expect_nothing().await;
-    publisher().await.publish(publish(&topic, "next").qos2(1)).await;
+    publisher()
+        .await
+        .publish(publish(&topic, "next").qos2(1))
+        .await;
     other.expect_message("next").await;
 }
 
@@ -167,7 +203,13 @@ async fn a_refused_delivery_goes_to_nobody_else() {
     other.expect_nothing().await;
     let id = chosen.id.clone();
     chosen.cut();
-    client(V5).id(&id).resume().connect(Broker::shared().await).await.expect_nothing().await;
+    client(V5)
+        .id(&id)
+        .resume()
+        .connect(Broker::shared().await)
+        .await
+        .expect_nothing()
+        .await;
     other.expect_nothing().await;
 }
 
@@ -194,7 +236,8 @@ async fn members_that_leave_get_nothing_more() {
     leaves.expect_unsuback(4, &[0]).await;
     let mut p = publisher().await;
     for number in 0..4 {
-        p.publish(publish(&topic, format!("{number}")).qos1(1)).await;
+        p.publish(publish(&topic, format!("{number}")).qos1(1))
+            .await;
     }
     assert_eq!(count(&mut stays).await.len(), 4);
     leaves.expect_nothing().await;
@@ -208,7 +251,8 @@ async fn members_that_are_away_are_passed_over() {
     member(&group, &topic, 1).await.leave().await;
     let mut p = publisher().await;
     for number in 0..4 {
-        p.publish(publish(&topic, format!("{number}")).qos1(1)).await;
+        p.publish(publish(&topic, format!("{number}")).qos1(1))
+            .await;
     }
     assert_eq!(count(&mut stays).await.len(), 4);
 }
@@ -219,8 +263,17 @@ async fn members_that_are_away_are_passed_over() {
 async fn shared_subscriptions_have_identifiers_too() {
     let topic = unique("t/");
     let mut c = publisher().await;
-    c.send(subscribe(1, format!("$share/{}/{topic}", unique("g")), 1).with(prop::subscription_id(5))).await;
+    c.send(
+        subscribe(1, format!("$share/{}/{topic}", unique("g")), 1).with(prop::subscription_id(5)),
+    )
+    .await;
     c.expect_suback(1, &[1]).await;
-    publisher().await.publish(publish(&topic, "message").qos1(1)).await;
-    assert_eq!(find::subscription_ids(&c.expect_message("message").await.properties), [5]);
+    publisher()
+        .await
+        .publish(publish(&topic, "message").qos1(1))
+        .await;
+    assert_eq!(
+        find::subscription_ids(&c.expect_message("message").await.properties),
+        [5]
+    );
 }

@@ -13,7 +13,10 @@ async fn refused(version: Version, bytes: &[u8], codes: &[ReasonCode]) {
     if version.is_v5() {
         match c.packet().await {
             Packet::Disconnect(disconnect) => {
-                assert!(codes.iter().any(|&code| code as u8 == disconnect.code), "{disconnect:?} for {bytes:02x?}");
+                assert!(
+                    codes.iter().any(|&code| code as u8 == disconnect.code),
+                    "{disconnect:?} for {bytes:02x?}"
+                );
             }
             other => panic!("expected DISCONNECT, got {other:?} for {bytes:02x?}"),
         }
@@ -58,7 +61,8 @@ async fn several_filters_are_answered_in_their_order() {
         c.expect_suback(7, &[2, 0, 1, 2, 0]).await;
         let mut p = connected(version).await;
         for (level, qos) in [("a", 2), ("b", 0), ("c", 1), ("d/x", 2), ("e/x", 0)] {
-            p.publish(publish(format!("{root}/{level}"), level).qos2(1)).await;
+            p.publish(publish(format!("{root}/{level}"), level).qos2(1))
+                .await;
             assert_eq!(c.expect_message(level).await.qos, qos, "{level}");
         }
     }
@@ -70,10 +74,18 @@ async fn a_refused_filter_does_not_spoil_the_others() {
     for version in BOTH {
         let root = unique("t");
         let mut c = connected(version).await;
-        c.send(subscribe(7, format!("{root}/a"), 1).and("denied/x", 1).and(format!("{root}/b"), 0)).await;
+        c.send(
+            subscribe(7, format!("{root}/a"), 1)
+                .and("denied/x", 1)
+                .and(format!("{root}/b"), 0),
+        )
+        .await;
         let refusal = if version.is_v5() { 0x87 } else { 0x80 };
         c.expect_suback(7, &[1, refusal, 0]).await;
-        connected(version).await.publish(publish(format!("{root}/b"), "still").qos1(1)).await;
+        connected(version)
+            .await
+            .publish(publish(format!("{root}/b"), "still").qos1(1))
+            .await;
         c.expect_message("still").await;
     }
 }
@@ -125,7 +137,10 @@ async fn overlapping_subscriptions_deliver_at_the_highest_qos() {
             c.subscribe(format!("{root}/#"), 0).await;
             c.subscribe(format!("{root}/+"), 2).await;
             c.subscribe(format!("{root}/x"), 1).await;
-            connected(version).await.publish(publish(format!("{root}/x"), "once").qos(published, 1)).await;
+            connected(version)
+                .await
+                .publish(publish(format!("{root}/x"), "once").qos(published, 1))
+                .await;
             // One copy, or one for each subscription: the best of them has the highest QoS.
             let mut best = 0;
             let mut copies = 0;
@@ -151,15 +166,21 @@ async fn overlapping_subscriptions_deliver_at_the_highest_qos() {
 async fn identifiers_of_all_matching_subscriptions_accompany_the_message() {
     let root = unique("t");
     let mut c = connected(V5).await;
-    c.send(subscribe(1, format!("{root}/#"), 0).with(prop::subscription_id(3))).await;
+    c.send(subscribe(1, format!("{root}/#"), 0).with(prop::subscription_id(3)))
+        .await;
     c.expect_suback(1, &[0]).await;
-    c.send(subscribe(2, format!("{root}/+"), 1).with(prop::subscription_id(268_435_455))).await;
+    c.send(subscribe(2, format!("{root}/+"), 1).with(prop::subscription_id(268_435_455)))
+        .await;
     c.expect_suback(2, &[1]).await;
     c.send(subscribe(3, format!("{root}/x"), 2)).await;
     c.expect_suback(3, &[2]).await;
-    c.send(subscribe(4, format!("{root}/other"), 2).with(prop::subscription_id(9))).await;
+    c.send(subscribe(4, format!("{root}/other"), 2).with(prop::subscription_id(9)))
+        .await;
     c.expect_suback(4, &[2]).await;
-    connected(V5).await.publish(publish(format!("{root}/x"), "message").qos1(1)).await;
+    connected(V5)
+        .await
+        .publish(publish(format!("{root}/x"), "message").qos1(1))
+        .await;
     let mut lists = Vec::new();
     c.send(pingreq()).await;
     loop {
@@ -180,20 +201,35 @@ async fn identifiers_of_all_matching_subscriptions_accompany_the_message() {
 async fn one_identifier_serves_all_filters_of_its_subscribe() {
     let root = unique("t");
     let mut c = connected(V5).await;
-    c.send(subscribe(1, format!("{root}/a"), 1).and(format!("{root}/b"), 0).with(prop::subscription_id(128))).await;
+    c.send(
+        subscribe(1, format!("{root}/a"), 1)
+            .and(format!("{root}/b"), 0)
+            .with(prop::subscription_id(128)),
+    )
+    .await;
     c.expect_suback(1, &[1, 0]).await;
     let mut p = connected(V5).await;
     for level in ["a", "b"] {
-        p.publish(publish(format!("{root}/{level}"), level).qos1(1)).await;
-        assert_eq!(find::subscription_ids(&c.expect_message(level).await.properties), [128]);
+        p.publish(publish(format!("{root}/{level}"), level).qos1(1))
+            .await;
+        assert_eq!(
+            find::subscription_ids(&c.expect_message(level).await.properties),
+            [128]
+        );
     }
     // Replacing the subscription replaces its identifier; without one there is none.
-    c.send(subscribe(2, format!("{root}/a"), 1).with(prop::subscription_id(16_384))).await;
+    c.send(subscribe(2, format!("{root}/a"), 1).with(prop::subscription_id(16_384)))
+        .await;
     c.expect_suback(2, &[1]).await;
-    p.publish(publish(format!("{root}/a"), "again").qos1(1)).await;
-    assert_eq!(find::subscription_ids(&c.expect_message("again").await.properties), [16_384]);
+    p.publish(publish(format!("{root}/a"), "again").qos1(1))
+        .await;
+    assert_eq!(
+        find::subscription_ids(&c.expect_message("again").await.properties),
+        [16_384]
+    );
     c.subscribe(format!("{root}/a"), 1).await;
-    p.publish(publish(format!("{root}/a"), "bare").qos1(1)).await;
+    p.publish(publish(format!("{root}/a"), "bare").qos1(1))
+        .await;
     assert!(find::subscription_ids(&c.expect_message("bare").await.properties).is_empty());
 }
 
@@ -204,12 +240,19 @@ async fn subscription_identifiers_survive_a_reconnect() {
     let broker = Broker::shared().await;
     let (id, topic) = (unique("c"), unique("t/"));
     let mut c = client(V5).id(&id).resume().connect(broker).await;
-    c.send(subscribe(1, &topic, 1).with(prop::subscription_id(77))).await;
+    c.send(subscribe(1, &topic, 1).with(prop::subscription_id(77)))
+        .await;
     c.expect_suback(1, &[1]).await;
     c.leave().await;
-    connected(V5).await.publish(publish(&topic, "waiting").qos1(1)).await;
+    connected(V5)
+        .await
+        .publish(publish(&topic, "waiting").qos1(1))
+        .await;
     let mut c = client(V5).id(&id).resume().connect(broker).await;
-    assert_eq!(find::subscription_ids(&c.expect_message("waiting").await.properties), [77]);
+    assert_eq!(
+        find::subscription_ids(&c.expect_message("waiting").await.properties),
+        [77]
+    );
 }
 
 // Subscription identifier 0, or more than one of them (3.8.2.1.2).
@@ -222,7 +265,10 @@ async fn subscribe_properties_are_checked() {
         vec![prop::session_expiry(1)],
         vec![prop::message_expiry(1)],
         vec![prop::reason_string("no")],
-        vec![prop::raw(property::SUBSCRIPTION_ID, &[0x80, 0x80, 0x80, 0x80, 0x01])],
+        vec![prop::raw(
+            property::SUBSCRIPTION_ID,
+            &[0x80, 0x80, 0x80, 0x80, 0x01],
+        )],
         vec![prop::raw(property::SUBSCRIPTION_ID, &[0x81, 0x00])],
     ];
     for case in cases {
@@ -271,7 +317,12 @@ async fn a_subscribe_without_filters_is_refused() {
 #[tokio::test]
 async fn reserved_option_bits_and_qos_3_are_malformed() {
     for options in [0x40, 0x80, 0xC1] {
-        refused(V5, &subscribe(1, "t", options).bytes(V5), &[ReasonCode::MalformedPacket]).await;
+        refused(
+            V5,
+            &subscribe(1, "t", options).bytes(V5),
+            &[ReasonCode::MalformedPacket],
+        )
+        .await;
     }
     // QoS 3 and Retain Handling 3 are protocol errors by 3.8.3.1.
     for options in [0x03, 0x30, 0x32] {
@@ -290,13 +341,19 @@ async fn no_local_keeps_own_publications_away() {
     c.subscribe(&topic, 1 | NO_LOCAL).await;
     c.publish(publish(&topic, "own").qos1(1)).await;
     c.expect_nothing().await;
-    connected(V5).await.publish(publish(&topic, "foreign").qos1(1)).await;
+    connected(V5)
+        .await
+        .publish(publish(&topic, "foreign").qos1(1))
+        .await;
     c.expect_message("foreign").await;
     // Without the option own publications come back.
     c.subscribe(&topic, 1).await;
     c.send(publish(&topic, "own").qos1(9)).await;
     let both = [c.packet().await, c.packet().await];
-    assert!(both.iter().any(|packet| matches!(packet, Packet::Publish(seen) if seen.text() == "own")));
+    assert!(
+        both.iter()
+            .any(|packet| matches!(packet, Packet::Publish(seen) if seen.text() == "own"))
+    );
     // No Local concerns the client id, not the connection or the publishing session's filters.
     let mut other = connected(V5).await;
     other.subscribe(&topic, NO_LOCAL).await;
@@ -309,10 +366,14 @@ async fn no_local_keeps_own_publications_away() {
 async fn wildcard_filters_are_served_or_refused_in_suback() {
     let root = unique("t");
     let mut c = connected(V311).await;
-    c.send(subscribe(1, format!("{root}/#"), 1).and(format!("{root}/+"), 1)).await;
+    c.send(subscribe(1, format!("{root}/#"), 1).and(format!("{root}/+"), 1))
+        .await;
     match c.packet().await {
         Packet::SubAck(ack) if ack.codes == [1, 1] => {
-            connected(V311).await.publish(publish(format!("{root}/x"), "seen").qos1(1)).await;
+            connected(V311)
+                .await
+                .publish(publish(format!("{root}/x"), "seen").qos1(1))
+                .await;
             c.expect_message("seen").await;
         }
         Packet::SubAck(ack) => assert_eq!(ack.codes, [0x80, 0x80]),
@@ -323,8 +384,10 @@ async fn wildcard_filters_are_served_or_refused_in_suback() {
 // shows: 5.0 MQTT-4.7.3-1, MQTT-4.7.1-1, MQTT-4.7.1-2; 3.1.1 MQTT-4.7.3-1, MQTT-4.7.1-2, MQTT-4.7.1-3
 #[tokio::test]
 async fn invalid_filters_are_refused() {
-    let filters =
-        ["", "a/#/b", "a#", "#a", "a/b#", "##", "#/", "a+", "+a", "a/+b", "a/b+/c", "++", "a/++", "+#"];
+    let filters = [
+        "", "a/#/b", "a#", "#a", "a/b#", "##", "#/", "a+", "+a", "a/+b", "a/b+/c", "++", "a/++",
+        "+#",
+    ];
     for version in BOTH {
         for filter in filters {
             let mut c = connected(version).await;
@@ -336,7 +399,10 @@ async fn invalid_filters_are_refused() {
                     assert_eq!(ack.codes, [refusal], "{filter:?}");
                 }
                 Event::Packet(Packet::Disconnect(disconnect)) => {
-                    assert!([0x81, 0x82, 0x8F].contains(&disconnect.code), "{filter:?}: {disconnect:?}");
+                    assert!(
+                        [0x81, 0x82, 0x8F].contains(&disconnect.code),
+                        "{filter:?}: {disconnect:?}"
+                    );
                     c.expect_closed().await;
                 }
                 Event::Packet(other) => panic!("{filter:?}: {other:?}"),
@@ -349,19 +415,36 @@ async fn invalid_filters_are_refused() {
 #[tokio::test]
 async fn without_problem_information_no_reasons_are_sent() {
     let broker = Broker::shared().await;
-    let mut c = client(V5).with(prop::request_problem_information(0)).connect(broker).await;
-    c.send(subscribe(1, "denied/x", 0).and("a/#/b", 0).and(unique("t/"), 0)).await;
+    let mut c = client(V5)
+        .with(prop::request_problem_information(0))
+        .connect(broker)
+        .await;
+    c.send(
+        subscribe(1, "denied/x", 0)
+            .and("a/#/b", 0)
+            .and(unique("t/"), 0),
+    )
+    .await;
     match c.packet().await {
         Packet::SubAck(ack) => assert!(ack.properties.is_empty(), "{ack:?}"),
         // PUBLISH, CONNACK and DISCONNECT are exempt.
-        Packet::Disconnect(_) => c = client(V5).with(prop::request_problem_information(0)).connect(broker).await,
+        Packet::Disconnect(_) => {
+            c = client(V5)
+                .with(prop::request_problem_information(0))
+                .connect(broker)
+                .await
+        }
         other => panic!("{other:?}"),
     }
     c.send(publish("denied/x", "no").qos1(1)).await;
-    let ack = c.expect_refused_publish(kind::PUBACK, 1, ReasonCode::NotAuthorized).await;
+    let ack = c
+        .expect_refused_publish(kind::PUBACK, 1, ReasonCode::NotAuthorized)
+        .await;
     assert!(ack.properties.is_empty(), "{ack:?}");
     c.send(publish("denied/x", "no").qos2(2)).await;
-    let ack = c.expect_refused_publish(kind::PUBREC, 2, ReasonCode::NotAuthorized).await;
+    let ack = c
+        .expect_refused_publish(kind::PUBREC, 2, ReasonCode::NotAuthorized)
+        .await;
     assert!(ack.properties.is_empty(), "{ack:?}");
     c.send(pubrel(999)).await;
     assert!(c.expect_pubcomp(999).await.properties.is_empty());
@@ -374,8 +457,18 @@ async fn without_problem_information_no_reasons_are_sent() {
 async fn user_properties_on_requests_are_accepted() {
     let topic = unique("t/");
     let mut c = connected(V5).await;
-    c.send(subscribe(1, &topic, 1).with(prop::user("a", "b")).with(prop::user("a", "b"))).await;
+    c.send(
+        subscribe(1, &topic, 1)
+            .with(prop::user("a", "b"))
+            .with(prop::user("a", "b")),
+    )
+    .await;
     c.expect_suback(1, &[1]).await;
-    c.send(unsubscribe(2, &topic).with(prop::user("", "")).with(prop::user("x", "y"))).await;
+    c.send(
+        unsubscribe(2, &topic)
+            .with(prop::user("", ""))
+            .with(prop::user("x", "y")),
+    )
+    .await;
     c.expect_unsuback(2, &[0]).await;
 }

@@ -10,7 +10,11 @@ async fn filters_match_as_the_table_says() {
     let table: [(&str, &[&str], &[&str]); 14] = [
         ("R", &["R"], &["R/", "R/a", "/R"]),
         ("R/a", &["R/a"], &["R", "R/A", "R/a/", "R/a/b", "R//a"]),
-        ("R/#", &["R", "R/", "R/a", "R/a/b/c", "R//"], &["Rx", "Rx/a", "/R/a"]),
+        (
+            "R/#",
+            &["R", "R/", "R/a", "R/a/b/c", "R//"],
+            &["Rx", "Rx/a", "/R/a"],
+        ),
         ("R/a/#", &["R/a", "R/a/", "R/a/b"], &["R", "R/ab", "R/b/a"]),
         ("R/+", &["R/", "R/a"], &["R", "R/a/b", "R/a/"]),
         ("R/+/", &["R/a/", "R//"], &["R/a", "R/a/b"]),
@@ -52,7 +56,13 @@ async fn wildcards_in_front_do_not_match_dollar_topics() {
         let name = unique("x");
         let topic = format!("${name}/y");
         let mut wild = client(version).connect(broker).await;
-        wild.send(subscribe(1, "#", 0).and(format!("+/{name}"), 0).and("+/y", 0).and("+/#", 0)).await;
+        wild.send(
+            subscribe(1, "#", 0)
+                .and(format!("+/{name}"), 0)
+                .and("+/y", 0)
+                .and("+/#", 0),
+        )
+        .await;
         wild.expect_suback(1, &[0, 0, 0, 0]).await;
         let mut p = client(version).connect(broker).await;
         p.send(publish(&topic, "hidden").qos1(1)).await;
@@ -61,7 +71,8 @@ async fn wildcards_in_front_do_not_match_dollar_topics() {
             other => panic!("{other:?}"),
         }
         // Everything that reaches the wildcard subscriber comes from other tests, never from a $ topic.
-        p.publish(publish(format!("{name}/marker"), "marker").qos1(1)).await;
+        p.publish(publish(format!("{name}/marker"), "marker").qos1(1))
+            .await;
         loop {
             let seen = wild.expect_publish().await;
             assert!(!seen.topic_text().starts_with('$'), "{}", seen.topic_text());
@@ -84,7 +95,9 @@ async fn clients_do_not_publish_to_sys() {
         let mut c = client(version).connect(broker).await;
         c.send(publish(&topic, "forged").qos1(1)).await;
         match (version.is_v5(), c.event().await) {
-            (true, Event::Packet(Packet::Ack(ack))) => assert!([0x87, 0x90].contains(&ack.code), "{ack:?}"),
+            (true, Event::Packet(Packet::Ack(ack))) => {
+                assert!([0x87, 0x90].contains(&ack.code), "{ack:?}")
+            }
             (false, Event::Closed) => {}
             (false, Event::Packet(Packet::Ack(ack))) => assert_eq!(ack.id, 1),
             (_, other) => panic!("{other:?}"),

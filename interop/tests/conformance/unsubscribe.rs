@@ -19,7 +19,11 @@ async fn unsubscribing_ends_deliveries_and_is_answered() {
         c.expect_message("before").await;
         c.send(unsubscribe(0x0102, &topic)).await;
         c.expect_unsuback(0x0102, &[0]).await;
-        let expected: &[u8] = if version.is_v5() { &[0xB0, 4, 1, 2, 0, 0] } else { &[0xB0, 2, 1, 2] };
+        let expected: &[u8] = if version.is_v5() {
+            &[0xB0, 4, 1, 2, 0, 0]
+        } else {
+            &[0xB0, 2, 1, 2]
+        };
         assert_eq!(c.last, expected);
         p.publish(publish(&topic, "after").qos1(1)).await;
         c.expect_nothing().await;
@@ -57,7 +61,10 @@ async fn filters_are_compared_character_by_character() {
             c.send(unsubscribe(5, filter)).await;
             c.expect_unsuback(5, &[0x11]).await;
         }
-        connected(version).await.publish(publish(format!("{root}/a/x"), "still").qos1(1)).await;
+        connected(version)
+            .await
+            .publish(publish(format!("{root}/a/x"), "still").qos1(1))
+            .await;
         c.expect_message("still").await;
     }
 }
@@ -68,14 +75,22 @@ async fn several_filters_are_answered_in_their_order() {
     for version in BOTH {
         let root = unique("t");
         let mut c = connected(version).await;
-        c.send(subscribe(1, format!("{root}/a"), 1).and(format!("{root}/b"), 1).and(format!("{root}/c"), 1)).await;
+        c.send(
+            subscribe(1, format!("{root}/a"), 1)
+                .and(format!("{root}/b"), 1)
+                .and(format!("{root}/c"), 1),
+        )
+        .await;
         c.expect_suback(1, &[1, 1, 1]).await;
-        let request = unsubscribe(2, format!("{root}/a")).and(format!("{root}/none")).and(format!("{root}/c"));
+        let request = unsubscribe(2, format!("{root}/none"))
+            .and(format!("{root}/a"))
+            .and(format!("{root}/c"));
         c.send(request).await;
-        c.expect_unsuback(2, &[0, 0x11, 0]).await;
+        c.expect_unsuback(2, &[0x11, 0, 0]).await;
         let mut p = connected(version).await;
         for level in ["a", "b", "c"] {
-            p.publish(publish(format!("{root}/{level}"), level).qos1(1)).await;
+            p.publish(publish(format!("{root}/{level}"), level).qos1(1))
+                .await;
         }
         c.expect_message("b").await;
         c.expect_nothing().await;
@@ -156,11 +171,18 @@ async fn an_unsubscribe_without_filters_is_refused() {
 // UNSUBSCRIBE takes user properties only (3.10.2.1).
 #[tokio::test]
 async fn unsubscribe_properties_are_checked() {
-    for property in [prop::subscription_id(1), prop::reason_string("x"), prop::message_expiry(1), prop::topic_alias(1)] {
+    for property in [
+        prop::subscription_id(1),
+        prop::reason_string("x"),
+        prop::message_expiry(1),
+        prop::topic_alias(1),
+    ] {
         let mut c = connected(V5).await;
         c.send(unsubscribe(1, "t").with(property)).await;
         match c.packet().await {
-            Packet::Disconnect(disconnect) => assert!([0x81, 0x82].contains(&disconnect.code), "{disconnect:?}"),
+            Packet::Disconnect(disconnect) => {
+                assert!([0x81, 0x82].contains(&disconnect.code), "{disconnect:?}")
+            }
             other => panic!("{other:?}"),
         }
         c.expect_closed().await;

@@ -12,7 +12,8 @@ async fn mqisdp_level_3_is_served() {
     c.subscribe(&topic, 2).await;
     let mut p = client(V31).connect(broker).await;
     for qos in 0..=2 {
-        p.publish(publish(&topic, format!("{qos}")).qos(qos, 1)).await;
+        p.publish(publish(&topic, format!("{qos}")).qos(qos, 1))
+            .await;
         assert_eq!(c.expect_message(&format!("{qos}")).await.qos, qos);
     }
     c.send(unsubscribe(3, &topic)).await;
@@ -26,9 +27,11 @@ async fn name_and_level_have_to_agree() {
     let broker = Broker::shared().await;
     for (name, level) in [("MQIsdp", 4), ("MQIsdp", 5), ("MQTT", 3)] {
         let mut c = Client::open(broker, V311).await;
-        c.send_raw(&client(V311).protocol_name(name).level(level).packet()).await;
+        c.send_raw(&client(V311).protocol_name(name).level(level).packet())
+            .await;
         let answer = c.last_words().await;
-        let refused = answer.is_empty() || answer == [0x20, 2, 0, 1] || answer.get(3) == Some(&0x84);
+        let refused =
+            answer.is_empty() || answer == [0x20, 2, 0, 1] || answer.get(3) == Some(&0x84);
         assert!(refused, "{name} level {level}: {answer:02x?}");
     }
 }
@@ -41,7 +44,11 @@ async fn sessions_are_resumed_without_session_present() {
     let mut c = client(V31).id(&id).resume().connect(broker).await;
     c.subscribe(&topic, 1).await;
     c.leave().await;
-    client(V311).connect(broker).await.publish(publish(&topic, "waiting").qos1(1)).await;
+    client(V311)
+        .connect(broker)
+        .await
+        .publish(publish(&topic, "waiting").qos1(1))
+        .await;
     let mut c = client(V31).id(&id).resume().connect(broker).await;
     assert!(!c.connack.session_present);
     c.expect_message("waiting").await;
@@ -61,12 +68,17 @@ async fn versions_mix() {
     for version in [V31, V311, V5] {
         let mut message = publish(&topic, format!("{version:?}")).qos2(1);
         if version.is_v5() {
-            message = message.with(prop::user("k", "v")).with(prop::message_expiry(100));
+            message = message
+                .with(prop::user("k", "v"))
+                .with(prop::message_expiry(100));
         }
         client(version).connect(broker).await.publish(message).await;
         for c in &mut listeners {
             let seen = c.expect_message(&format!("{version:?}")).await;
-            assert_eq!(seen.properties.is_empty(), !(version.is_v5() && c.version.is_v5()));
+            assert_eq!(
+                seen.properties.is_empty(),
+                !(version.is_v5() && c.version.is_v5())
+            );
         }
     }
 }
@@ -78,10 +90,23 @@ async fn wills_are_published() {
     let topic = unique("w/");
     let mut watcher = client(V31).connect(broker).await;
     watcher.subscribe(&topic, 1).await;
-    client(V31).will(Will::new(&topic, "farewell").qos(1)).connect(broker).await.cut();
+    client(V31)
+        .will(Will::new(&topic, "farewell").qos(1))
+        .connect(broker)
+        .await
+        .cut();
     watcher.expect_message("farewell").await;
-    client(V31).will(Will::new(&topic, "farewell").qos(1)).connect(broker).await.leave().await;
-    client(V31).connect(broker).await.publish(publish(&topic, "marker").qos1(1)).await;
+    client(V31)
+        .will(Will::new(&topic, "farewell").qos(1))
+        .connect(broker)
+        .await
+        .leave()
+        .await;
+    client(V31)
+        .connect(broker)
+        .await
+        .publish(publish(&topic, "marker").qos1(1))
+        .await;
     watcher.expect_message("marker").await;
 }
 
@@ -92,7 +117,10 @@ async fn client_ids() {
     let mut c = client(V31).id("").start(broker).await;
     let connack = c.expect_connack().await;
     assert!([0, 2].contains(&connack.code), "{connack:?}");
-    let mut c = client(V31).id(format!("{}{}", unique("c"), "x".repeat(20))).start(broker).await;
+    let mut c = client(V31)
+        .id(format!("{}{}", unique("c"), "x".repeat(20)))
+        .start(broker)
+        .await;
     let connack = c.expect_connack().await;
     assert!([0, 2].contains(&connack.code), "{connack:?}");
 }
@@ -109,7 +137,9 @@ async fn the_bridge_bit_is_understood() {
         p.publish(publish(&topic, "for the bridge").qos1(1)).await;
         bridge.expect_message("for the bridge").await;
         // A bridge hears its own publications no more than an echo would be useful.
-        bridge.publish(publish(&topic, "from the bridge").qos1(2)).await;
+        bridge
+            .publish(publish(&topic, "from the bridge").qos1(2))
+            .await;
         bridge.expect_nothing().await;
     }
 }
