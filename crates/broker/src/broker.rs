@@ -285,8 +285,9 @@ impl Broker {
         }
     }
 
-    /// The counters as they are.
+    /// The counters as they are. Takes stock of all sessions first: not for every second with a million of them.
     pub fn counters(&self) -> crate::counters::Snapshot {
+        self.core.take_stock();
         self.core.snapshot()
     }
 

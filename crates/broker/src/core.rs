@@ -408,8 +408,8 @@ impl Core {
             wills += usize::from(session.state.lock().will.is_some());
         }
         let router = self.router.counts();
-        let now = self.counters.snapshot();
         for (gauge, value) in [
+            (Gauge::Sockets, self.connections.load(Ordering::Relaxed)),
             (Gauge::Inflight, inflight),
             (Gauge::QueuedMessages, queued),
             (Gauge::QueuedBytes, queued_bytes),
@@ -420,8 +420,7 @@ impl Core {
             (Gauge::RetainedMessages, self.retained.count()),
             (Gauge::RetainedBytes, size(self.retained.bytes())),
         ] {
-            self.counters
-                .gauge(gauge, value as i64 - now.gauge(gauge).cast_signed());
+            self.counters.set_gauge(gauge, value as u64);
         }
     }
 

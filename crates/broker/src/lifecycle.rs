@@ -84,12 +84,16 @@ impl Core {
             }
         }
         let present = existing.is_some();
+        if present {
+            self.counters.event(Event::SessionResumed);
+        }
         let session = match existing {
             Some(session) => session,
             None => {
                 if self.directory.len() >= self.config.load().limits.sessions_max {
                     return Err(ReasonCode::QuotaExceeded);
                 }
+                self.counters.event(Event::SessionCreated);
                 self.new_session(&request)
             }
         };
@@ -194,6 +198,7 @@ impl Core {
         if !old.is_connected() {
             return;
         }
+        self.counters.event(Event::SessionTakenOver);
         old.kick(
             ReasonCode::SessionTakenOver,
             "another client connected with this client id",
@@ -332,6 +337,7 @@ impl Core {
         if let Some(will) = will {
             self.fire_will(session, &will);
         }
+        self.counters.event(Event::SessionEnded);
         self.hooks.session_ended(&session.client_id);
         if session.durable {
             self.submit(vec![StoreOp::DeleteSession {
@@ -377,6 +383,7 @@ impl Core {
             &mut Vec::new(),
         );
         if self.hooks.will(&session.client_id, &message) {
+            self.counters.event(Event::WillPublished);
             self.publish_message(&message, session.client_hash);
         }
     }

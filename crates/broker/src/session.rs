@@ -260,6 +260,16 @@ impl Outbox {
         }
     }
 
+    /// Moves `bytes` to the end of the output; an empty output just takes the buffer over.
+    pub(crate) fn append(&mut self, bytes: &mut Vec<u8>) {
+        if self.out.is_empty() {
+            std::mem::swap(self.out.inline(), bytes);
+        } else {
+            self.out.put(bytes);
+        }
+        bytes.clear();
+    }
+
     /// Whether publishers should slow down for this subscriber.
     pub(crate) fn is_under_pressure(&self, pending_bytes: usize) -> bool {
         self.connected

@@ -1,23 +1,23 @@
 //! The locks and atomics of the router: parking_lot's and the standard library's normally, loom's under
-//! `--cfg loom`, where a test explores every interleaving of them.
+//! `--cfg martlet_loom`, where a test explores every interleaving of them.
 //!
 //! Only what the router uses is here. The rest of the broker takes its locks from parking_lot directly;
 //! what must be checked by loom goes through this module.
 
-#[cfg(not(loom))]
+#[cfg(not(martlet_loom))]
 pub(crate) use parking_lot::RwLock;
-#[cfg(not(loom))]
+#[cfg(not(martlet_loom))]
 pub(crate) use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 
-#[cfg(loom)]
+#[cfg(martlet_loom)]
 pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 
 /// loom's lock with parking_lot's interface.
-#[cfg(loom)]
+#[cfg(martlet_loom)]
 #[derive(Debug, Default)]
 pub(crate) struct RwLock<T>(loom::sync::RwLock<T>);
 
-#[cfg(loom)]
+#[cfg(martlet_loom)]
 impl<T> RwLock<T> {
     pub(crate) fn new(value: T) -> Self {
         Self(loom::sync::RwLock::new(value))

@@ -6,7 +6,7 @@ use std::{cell::Cell, sync::Arc, task::Waker};
 
 use hashbrown::HashMap;
 use martlet_codec::{PropsBuf, QoS};
-use martlet_session::{Effects, FanOut};
+use martlet_session::{Effects, FanOut, Sent};
 
 use crate::{counters, session::Session, spares::Spares};
 
@@ -150,8 +150,8 @@ pub(crate) fn count_effects(effects: &mut Effects, counts: &mut counters::Local)
     for (_, reason) in effects.dropped_stored.drain(..) {
         counts.dropped(reason);
     }
-    if effects.published > 0 {
-        counts.publish_sent(QoS::AtLeastOnce, 0, u64::from(effects.published));
-        effects.published = 0;
+    if effects.sent != Sent::default() {
+        counts.sent(&effects.sent);
+        effects.sent = Sent::default();
     }
 }

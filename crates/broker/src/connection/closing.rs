@@ -48,10 +48,13 @@ impl<S: ByteStream> Connection<S> {
         if let Some((reason, text)) = farewell {
             last.extend(self.disconnect(reason, text));
         }
+        self.core.counters.packets_sent(&last);
+        let bytes = chunk.len() + last.len();
         // A socket that is full of unread bytes hears nothing more.
         let written =
             tokio::time::timeout(LINGER, write_last(&mut self.stream, chunk, &last)).await;
         if matches!(written, Ok(Ok(()))) {
+            self.core.counters.bytes_sent(bytes);
             if self.config.compat.passive_client_disconnect {
                 let _ = tokio::time::timeout(
                     self.config.limits.connect_timeout,

@@ -223,6 +223,7 @@ impl<S: ByteStream> Connection<S> {
             match written {
                 Poll::Ready(Ok(0)) => return Err(End::PeerClosed),
                 Poll::Ready(Ok(bytes)) => {
+                    self.core.counters.bytes_sent(bytes);
                     self.chunk.advance(bytes);
                     self.confirm += bytes;
                     self.needs_flush = true;
@@ -239,6 +240,7 @@ impl<S: ByteStream> Connection<S> {
     fn fetch(&mut self, cx: &mut Context<'_>) -> Result<bool, End> {
         let now = self.core.clock.now();
         let pressure = self.core.pressure_bytes();
+        self.core.counters.packets_sent(&self.local);
         let Self {
             session,
             core,
@@ -266,10 +268,7 @@ impl<S: ByteStream> Connection<S> {
                     &mut effects,
                 );
             }
-            if !local.is_empty() {
-                outbox.out.put(local);
-                local.clear();
-            }
+            outbox.append(local);
             if outbox.half.has_queued() {
                 outbox.half.pump(now, &mut outbox.out, &mut effects);
                 core.settle(outbox, &mut effects);
@@ -692,6 +691,8 @@ impl<S> Drop for Connection<S> {
             let core = Arc::clone(&self.core);
             let session = Arc::clone(&self.session);
             core.counters.event(Event::Panic);
+            core.counters
+                .client_disconnected(ReasonCode::UnspecifiedError);
             core.abandon(&session, self.epoch);
         }
     }

@@ -101,7 +101,7 @@ async fn read_connect<S: ByteStream>(
         let mut limited = (&mut *stream).take(READ_BYTES as u64);
         match limited.read_buf(bytes).await {
             Ok(0) => return Err(Refused::Silently("closed before CONNECT".into())),
-            Ok(_) => {}
+            Ok(read) => core.counters.bytes_received(read),
             Err(error) => return Err(Refused::Silently(error.to_string())),
         }
         if bytes.first().is_some_and(|first| first >> 4 != 1) {
@@ -110,18 +110,22 @@ async fn read_connect<S: ByteStream>(
             ));
         }
         match split(bytes, max) {
-            Ok(Split::Frame(frame)) => return Ok(frame.len),
+            Ok(Split::Frame(frame)) => {
+                core.counters.packet_received(frame.first >> 4);
+                return Ok(frame.len);
+            }
             Ok(Split::Partial { .. }) => {}
             Err(error) if error.reason_code() == ReasonCode::PacketTooLarge => {
                 core.counters.limit(Limit::ConnectPacketSizeMax);
                 let text =
                     format!("CONNECT larger than limits.connect_packet_size_max ({max} bytes)");
-                return Err(match speaks_v5(bytes) {
-                    true => Refused::Told(
+                return Err(if speaks_v5(bytes) {
+                    Refused::Told(
                         Version::V5,
                         Violation::new(ReasonCode::PacketTooLarge, text),
-                    ),
-                    false => Refused::Silently(text),
+                    )
+                } else {
+                    Refused::Silently(text)
                 });
             }
             Err(error) => return Err(Refused::Silently(error.to_string())),
@@ -491,6 +495,7 @@ fn enter<S: ByteStream>(
         identity.username.as_deref().unwrap_or_default(),
     );
     core.counters.client_connected();
+    core.counters.packets_sent(&bytes);
     core.hooks.connected(&identity, present);
     core.go_online(&session, epoch, link, &bytes);
     let first_visit = u64::from(keep_alive_secs) * 1_500;
@@ -561,8 +566,10 @@ async fn refuse<S: ByteStream>(
             .is_ok()
         {
             // The client may be gone already; then there is nobody to tell.
-            let _ = stream.write_all(&connack).await;
-            let _ = stream.flush().await;
+            if stream.write_all(&connack).await.is_ok() && stream.flush().await.is_ok() {
+                core.counters.packets_sent(&connack);
+                core.counters.bytes_sent(connack.len());
+            }
         }
     }
     close_gracefully(

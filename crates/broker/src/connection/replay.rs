@@ -69,10 +69,15 @@ impl<S: ByteStream> Connection<S> {
 
     /// Gives our own packets their place in the output before whatever is delivered next.
     pub(super) fn put_local_first(&mut self) {
-        let Self { session, local, .. } = self;
+        let Self {
+            core,
+            session,
+            local,
+            ..
+        } = self;
         if !local.is_empty() {
-            session.with_outbox(|outbox| outbox.out.put(local));
-            local.clear();
+            core.counters.packets_sent(local);
+            session.with_outbox(|outbox| outbox.append(local));
         }
     }
 

@@ -17,7 +17,7 @@ use std::{
 };
 
 use martlet_codec::{QoS, ReasonCode};
-use martlet_session::DropReason;
+use martlet_session::{DropReason, Sent};
 
 pub use load::{Load, Loads, Window};
 pub use names::{DROP_REASONS, Event, Gauge, Limit, drop_name, packet_name};
@@ -29,6 +29,7 @@ const DROPS: usize = DROP_REASONS.len() + 1;
 /// Packet types are a nibble [MQTT-2.1.2].
 const PACKET_TYPES: usize = 16;
 const PUBLISH: usize = 3;
+const PUBREL: usize = 6;
 
 // Where each group of counters begins. What a connection counts per packet comes first: see `Local`.
 const BYTES_IN: usize = 0;
@@ -40,8 +41,7 @@ const PACKETS_OUT: usize = PACKETS_IN + PACKET_TYPES;
 const PUBLISH_IN: usize = PACKETS_OUT + PACKET_TYPES;
 const PUBLISH_OUT: usize = PUBLISH_IN + 3;
 const DROPPED: usize = PUBLISH_OUT + 3;
-const LOCAL_GAUGES: usize = DROPPED + DROPS;
-const LOCAL_CELLS: usize = LOCAL_GAUGES + Gauge::ALL.len();
+const LOCAL_CELLS: usize = DROPPED + DROPS;
 const EVENTS: usize = LOCAL_CELLS;
 const LIMITS: usize = EVENTS + Event::ALL.len();
 const CELLS: usize = LIMITS + Limit::ALL.len();
@@ -57,6 +57,7 @@ pub struct Counters {
     refused: Box<[AtomicU64; 256]>,
     /// Connections of clients that ended, by reason code.
     disconnected: Box<[AtomicU64; 256]>,
+    gauges: [AtomicU64; Gauge::ALL.len()],
     /// Not sharded, so that the maximum is exact; changes once per connection.
     clients_connected: AtomicU64,
     clients_maximum: AtomicU64,
@@ -73,6 +74,7 @@ impl Default for Counters {
             shards: Box::new(array::from_fn(|_| Shard(array::from_fn(zero)))),
             refused: Box::new(array::from_fn(zero)),
             disconnected: Box::new(array::from_fn(zero)),
+            gauges: array::from_fn(zero),
             clients_connected: AtomicU64::new(0),
             clients_maximum: AtomicU64::new(0),
         }
@@ -95,9 +97,41 @@ impl Counters {
         self.add(LIMITS + limit as usize, 1);
     }
 
-    /// Moves a gauge.
-    pub fn gauge(&self, gauge: Gauge, change: i64) {
-        self.add(LOCAL_GAUGES + gauge as usize, change.cast_unsigned());
+    /// Sets a gauge to what was found.
+    pub fn set_gauge(&self, gauge: Gauge, value: u64) {
+        self.gauges[gauge as usize].store(value, Relaxed);
+    }
+
+    /// Counts bytes read from a client before it was connected.
+    pub fn bytes_received(&self, bytes: usize) {
+        self.add(BYTES_IN, bytes as u64);
+    }
+
+    /// Counts bytes that the socket of a client took; for each write, which costs far more than counting.
+    pub fn bytes_sent(&self, bytes: usize) {
+        self.add(BYTES_OUT, bytes as u64);
+    }
+
+    /// Counts a packet other than PUBLISH that was received; `kind` is the high nibble of its first byte.
+    pub fn packet_received(&self, kind: u8) {
+        self.add(PACKETS_IN + usize::from(kind & 0x0F), 1);
+    }
+
+    /// Counts the packets in `bytes`, which are whole ones other than PUBLISH, on their way to a client.
+    pub fn packets_sent(&self, bytes: &[u8]) {
+        let mut kinds = [0_u64; PACKET_TYPES];
+        let mut rest = bytes;
+        while let Some((first, length)) = rest.split_first() {
+            kinds[usize::from(first >> 4)] += 1;
+            rest = after_body(length);
+        }
+        for (kind, count) in kinds
+            .into_iter()
+            .enumerate()
+            .filter(|(_, count)| *count > 0)
+        {
+            self.add(PACKETS_OUT + kind, count);
+        }
     }
 
     /// Counts a message that was given up.
@@ -141,6 +175,7 @@ impl Counters {
         let clients_connected = self.clients_connected.load(SeqCst);
         Snapshot {
             cells,
+            gauges: array::from_fn(|gauge| self.gauges[gauge].load(Relaxed)),
             refused: by_reason(&self.refused),
             disconnected: by_reason(&self.disconnected),
             clients_connected,
@@ -196,19 +231,9 @@ impl Local {
         self.add(BYTES_IN, bytes as u64);
     }
 
-    /// Bytes written to the socket of a client, as MQTT sees them.
-    pub fn bytes_sent(&mut self, bytes: usize) {
-        self.add(BYTES_OUT, bytes as u64);
-    }
-
     /// A packet of any type was received; `kind` is the high nibble of its first byte.
     pub fn packet_received(&mut self, kind: u8) {
         self.add(PACKETS_IN + usize::from(kind & 0x0F), 1);
-    }
-
-    /// A packet other than PUBLISH was encoded for a client; `kind` is the high nibble of its first byte.
-    pub fn packet_sent(&mut self, kind: u8) {
-        self.add(PACKETS_OUT + usize::from(kind & 0x0F), 1);
     }
 
     /// The packet counted by [`Local::packet_received`] was a PUBLISH, perhaps a duplicate.
@@ -229,9 +254,15 @@ impl Local {
         self.add(DROPPED + drop_index(reason), 1);
     }
 
-    /// Moves a gauge.
-    pub fn gauge(&mut self, gauge: Gauge, change: i64) {
-        self.add(LOCAL_GAUGES + gauge as usize, change.cast_unsigned());
+    /// What an outbound half encoded by itself.
+    pub fn sent(&mut self, sent: &Sent) {
+        let publishes = || sent.publishes.iter().map(|count| u64::from(*count));
+        self.add(PACKETS_OUT + PUBLISH, publishes().sum());
+        for (qos, count) in publishes().enumerate() {
+            self.add(PUBLISH_OUT + qos, count);
+        }
+        self.add(PAYLOAD_OUT, sent.payload_bytes);
+        self.add(PACKETS_OUT + PUBREL, u64::from(sent.pubrels));
     }
 
     /// Adds everything to `counters` and starts again at zero.
@@ -258,6 +289,7 @@ impl Local {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Snapshot {
     cells: Box<[u64; CELLS]>,
+    gauges: [u64; Gauge::ALL.len()],
     refused: Box<[u64; 256]>,
     disconnected: Box<[u64; 256]>,
     /// Clients connected now.
@@ -334,7 +366,7 @@ impl Snapshot {
 
     /// Messages given up for one receiver each.
     pub fn dropped(&self) -> u64 {
-        self.cells[DROPPED..LOCAL_GAUGES].iter().sum()
+        self.cells[DROPPED..LOCAL_CELLS].iter().sum()
     }
 
     /// How often something happened.
@@ -351,12 +383,9 @@ impl Snapshot {
         self.cells[LIMITS + limit as usize] + dropped.sum::<u64>()
     }
 
-    /// How many there are now. Under load a snapshot may be off by what happens meanwhile, never below 0.
+    /// How many there are, or were when they were last counted.
     pub fn gauge(&self, gauge: Gauge) -> u64 {
-        self.cells[LOCAL_GAUGES + gauge as usize]
-            .cast_signed()
-            .max(0)
-            .cast_unsigned()
+        self.gauges[gauge as usize]
     }
 
     /// CONNECTs refused with `reason`.
@@ -378,6 +407,19 @@ impl Snapshot {
     pub fn disconnected_total(&self) -> u64 {
         self.disconnected.iter().sum()
     }
+}
+
+/// What follows a packet of which `length` is everything behind the first byte; nothing where it is cut off.
+fn after_body(length: &[u8]) -> &[u8] {
+    let mut body = 0;
+    // A variable byte integer has at most four bytes [MQTT-1.5.5-1].
+    for (at, byte) in length.iter().take(4).enumerate() {
+        body |= usize::from(byte & 0x7F) << (7 * at);
+        if byte & 0x80 == 0 {
+            return length.get(at + 1 + body..).unwrap_or_default();
+        }
+    }
+    &[]
 }
 
 /// The place of a reason among the counters.
@@ -405,22 +447,18 @@ mod tests {
         let counters = Counters::new();
         let mut local = Local::new();
         local.bytes_received(100);
-        local.bytes_sent(7);
+        counters.bytes_sent(7);
         local.packet_received(1);
         local.packet_received(3);
-        local.packet_sent(2);
-        local.packet_sent(2);
+        counters.packets_sent(&[0x20, 2, 0, 0, 0x20, 2, 0, 0]);
         local.publish_received(QoS::AtLeastOnce, 10);
         local.publish_sent(QoS::ExactlyOnce, 10, 3);
-        local.gauge(Gauge::QueuedMessages, 5);
         assert_eq!(
-            counters.snapshot(),
-            Counters::new().snapshot(),
+            counters.snapshot().bytes_received(),
+            0,
             "nothing before the flush"
         );
         local.flush(&counters);
-        local.flush(&counters);
-        local.gauge(Gauge::QueuedMessages, -2);
         local.flush(&counters);
 
         let snapshot = counters.snapshot();
@@ -442,7 +480,6 @@ mod tests {
             ),
             (10, 30)
         );
-        assert_eq!(snapshot.gauge(Gauge::QueuedMessages), 3);
     }
 
     #[test]
@@ -456,7 +493,7 @@ mod tests {
             (0..=n).for_each(|_| counters.limit(*limit));
         }
         for (n, gauge) in Gauge::ALL.iter().enumerate() {
-            counters.gauge(*gauge, counted(n).cast_signed());
+            counters.set_gauge(*gauge, counted(n));
         }
         for (n, reason) in DROP_REASONS.iter().enumerate() {
             (0..=n).for_each(|_| counters.dropped(*reason));
@@ -498,7 +535,6 @@ mod tests {
             let mut local = Local::new();
             for _ in 0..ROUNDS {
                 local.bytes_received(3);
-                local.gauge(Gauge::Inflight, 1);
                 local.flush(&counters);
                 counters.event(Event::AuthFailure);
                 counters.client_connected();
@@ -515,27 +551,57 @@ mod tests {
         }
         let snapshot = counters.snapshot();
         assert_eq!(snapshot.bytes_received(), 3 * THREADS * ROUNDS);
-        assert_eq!(snapshot.gauge(Gauge::Inflight), THREADS * ROUNDS);
         assert_eq!(snapshot.event(Event::AuthFailure), THREADS * ROUNDS);
         assert_eq!(snapshot.clients_connected, THREADS * ROUNDS);
         assert_eq!(snapshot.clients_maximum, THREADS * ROUNDS);
     }
 
     #[test]
-    fn a_gauge_may_be_raised_and_lowered_by_different_threads() {
-        let counters = Arc::new(Counters::new());
-        counters.gauge(Gauge::Sessions, 5);
-        let other = Arc::clone(&counters);
-        thread::spawn(move || other.gauge(Gauge::Sessions, -3))
-            .join()
-            .expect("thread");
-        assert_eq!(counters.snapshot().gauge(Gauge::Sessions), 2);
-        counters.gauge(Gauge::Sessions, -4);
-        assert_eq!(
-            counters.snapshot().gauge(Gauge::Sessions),
-            0,
-            "a reader never sees less than nothing"
+    fn own_packets_are_counted_by_type() {
+        fn check(bytes: &[u8], expected: &[(usize, u64)]) {
+            let counters = Counters::new();
+            counters.packets_sent(bytes);
+            let snapshot = counters.snapshot();
+            let counted: Vec<_> = snapshot
+                .packets_sent_by_type()
+                .iter()
+                .copied()
+                .enumerate()
+                .collect();
+            let counted: Vec<_> = counted
+                .into_iter()
+                .filter(|(_, count)| *count > 0)
+                .collect();
+            assert_eq!(counted, expected, "{bytes:02X?}");
+        }
+        let long = [&[0x90, 0x80, 0x01][..], &[0; 128], &[0xD0, 0]].concat();
+        check(&[], &[]);
+        check(&[0xD0, 0], &[(13, 1)]);
+        check(
+            &[0x40, 2, 0, 1, 0x50, 2, 0, 2, 0x40, 2, 0, 3],
+            &[(4, 2), (5, 1)],
         );
+        check(&long, &[(9, 1), (13, 1)]);
+        check(&[0x40], &[(4, 1)]);
+        check(&[0x40, 0xFF, 0xFF, 0xFF, 0xFF, 0x01], &[(4, 1)]);
+        check(&[0x40, 0xFF, 0xFF, 0xFF, 0x7F, 0x40], &[(4, 1)]);
+    }
+
+    #[test]
+    fn what_a_session_sends_by_itself_is_counted() {
+        let counters = Counters::new();
+        let mut local = Local::new();
+        local.sent(&Sent {
+            publishes: [1, 2, 3],
+            payload_bytes: 60,
+            pubrels: 4,
+        });
+        local.flush(&counters);
+        let snapshot = counters.snapshot();
+        assert_eq!(snapshot.publish_sent_by_qos(), [1, 2, 3]);
+        assert_eq!(snapshot.packets_sent_by_type()[PUBLISH], 6);
+        assert_eq!(snapshot.packets_sent_by_type()[PUBREL], 4);
+        assert_eq!(snapshot.payload_bytes_sent(), 60);
     }
 
     #[test]

@@ -49,8 +49,6 @@ named! {
         SubscribeDenied = "subscribe_denied",
         /// A client broke a rule of the protocol.
         ProtocolError = "protocol_errors",
-        /// A session's queue was full when a message came.
-        QueueOverflow = "queue_overflows",
         /// A retained message reached its expiry.
         RetainedExpired = "retained_expired",
         /// A will was published.

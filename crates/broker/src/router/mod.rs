@@ -29,9 +29,9 @@ pub(crate) use shared::{Candidates, Group};
 
 mod table;
 
-#[cfg(all(test, loom))]
+#[cfg(all(test, martlet_loom))]
 mod loom_tests;
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(martlet_loom)))]
 mod tests;
 
 use std::{num::NonZeroU32, sync::Arc};
@@ -127,7 +127,7 @@ pub(crate) struct Counts {
 
 /// Shards of the exact map. A storm of subscriptions to new filters spoils memos of 1/256 of the topics per
 /// filter; a power of two so that choosing one is a mask. loom explores every lock, so it gets two.
-const SHARDS: usize = if cfg!(loom) { 2 } else { 256 };
+const SHARDS: usize = if cfg!(martlet_loom) { 2 } else { 256 };
 const _: () = assert!(SHARDS.is_power_of_two());
 
 /// Finds the subscriptions that a topic reaches.
