@@ -229,7 +229,7 @@ mod tests {
         (0..3).for_each(|_| counters.client_connected());
         counters.client_disconnected(ReasonCode::Success);
         counters.event(Event::SessionExpired);
-        counters.limit(Limit::QueuedMessagesMax);
+        counters.limit(Limit::SessionsMax);
         counters.snapshot()
     }
 
@@ -319,6 +319,7 @@ mod tests {
         check("publish/messages/dropped/queue_full", "1");
         check("publish/messages/dropped/expired", "1");
         check("limits/queued_messages_max", "1");
+        check("limits/sessions_max", "1");
         // 1,000 bytes in the first minute: 1,000 * (1 - 1/e).
         check("load/bytes/received/1min", "632.12");
         check("load/connections/15min", "0.19");

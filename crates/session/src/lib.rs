@@ -18,7 +18,7 @@ mod publication;
 
 pub use inbound::{AliasError, Arrival, Inbound, InboundAliases, ReceiveQuota};
 pub use limits::{
-    AckError, Acked, Delivery, DropReason, Effects, Link, Offered, OutboundCounts, OutboundLimits,
+    AckError, Acked, Delivery, DropReason, Effects, Link, Offered, OutboundCounts, OutboundLimits, Sent,
     Overflow,
 };
 pub use out_buf::{Chunk, OutBuf};

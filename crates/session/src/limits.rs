@@ -149,8 +149,26 @@ pub struct Effects {
     pub dropped_stored: Vec<(MessageId, DropReason)>,
     /// Bodies to be read and handed to [`crate::Outbound::body`] or [`crate::Outbound::body_lost`].
     pub need_bodies: Vec<MessageId>,
-    /// PUBLISH packets encoded besides the one offered.
-    pub published: u32,
+    /// Packets encoded besides the PUBLISH that was offered; for counters.
+    pub sent: Sent,
+}
+
+/// Packets that a call encoded by itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sent {
+    /// PUBLISH packets by QoS.
+    pub publishes: [u32; 3],
+    /// Bytes of their payloads.
+    pub payload_bytes: u64,
+    /// PUBREL packets.
+    pub pubrels: u32,
+}
+
+impl Sent {
+    pub(crate) fn publish(&mut self, qos: QoS, payload: &[u8]) {
+        self.publishes[qos as usize] += 1;
+        self.payload_bytes += payload.len() as u64;
+    }
 }
 
 impl Effects {
@@ -160,7 +178,7 @@ impl Effects {
             && self.dropped.is_empty()
             && self.dropped_stored.is_empty()
             && self.need_bodies.is_empty()
-            && self.published == 0
+            && self.sent == Sent::default()
     }
 
     /// Empties it, keeping its memory.
@@ -169,7 +187,7 @@ impl Effects {
         self.dropped.clear();
         self.dropped_stored.clear();
         self.need_bodies.clear();
-        self.published = 0;
+        self.sent = Sent::default();
     }
 
     /// Gives back memory above a few entries.

@@ -495,6 +495,7 @@ mod tests {
         for (n, gauge) in Gauge::ALL.iter().enumerate() {
             counters.set_gauge(*gauge, counted(n));
         }
+        let limits = counters.snapshot();
         for (n, reason) in DROP_REASONS.iter().enumerate() {
             (0..=n).for_each(|_| counters.dropped(*reason));
         }
@@ -509,7 +510,7 @@ mod tests {
             Limit::ALL
                 .iter()
                 .enumerate()
-                .all(|(n, limit)| snapshot.limit(*limit) == counted(n))
+                .all(|(n, limit)| limits.limit(*limit) == counted(n))
         );
         assert!(
             Gauge::ALL
@@ -524,6 +525,13 @@ mod tests {
                 .all(|(n, reason)| snapshot.dropped_for(*reason) == counted(n))
         );
         assert_eq!(snapshot.dropped(), (1..DROPS as u64).sum::<u64>());
+        // A limit whose consequence is a drop counts the drops.
+        for reason in DROP_REASONS {
+            if let Some(limit) = Limit::of_drop(reason) {
+                let added = snapshot.limit(limit) - limits.limit(limit);
+                assert_eq!(added, snapshot.dropped_for(reason));
+            }
+        }
     }
 
     #[test]

@@ -182,6 +182,7 @@ impl Outbound {
         let Some(at) = known else {
             if kind == AckKind::PubRec {
                 encode::pubrel_unknown(v5, id, out.inline());
+                fx.sent.pubrels += 1;
             }
             return Ok(Acked::Unknown);
         };
@@ -197,6 +198,7 @@ impl Outbound {
                 if !entry.has(flag::GATED) {
                     if released || !self.durable {
                         encode::pubrel(id, out.inline());
+                        fx.sent.pubrels += 1;
                     } else {
                         entry.set(flag::GATED);
                         self.held.push_back(Held { lsn: None, id });

@@ -58,6 +58,7 @@ impl Outbound {
             if entry.has(flag::RELEASED) {
                 // A PUBREL is no PUBLISH: Receive Maximum does not hold it back [MQTT-4.9.0-3].
                 encode::pubrel(id, out.inline());
+                fx.sent.pubrels += 1;
                 self.inflight.mark_resent();
                 continue;
             }
@@ -89,7 +90,7 @@ impl Outbound {
             );
             let payload = payload_of(&message, self.limits.share_from_bytes);
             if encode_direct(head, payload, link, self.aliases.as_deref_mut(), out).is_ok() {
-                fx.published += 1;
+                fx.sent.publish(qos, message.payload());
                 if let Some(entry) = self.inflight.next_resend() {
                     entry.set(flag::SENT);
                 }
@@ -178,7 +179,9 @@ impl Outbound {
             );
             return;
         }
-        fx.published += 1;
+        if let Body::Loaded(message) = &entry.body {
+            fx.sent.publish(qos, message.payload());
+        }
         if id.is_some() {
             entry.set(flag::SENT);
             self.inflight.push(entry);
@@ -224,6 +227,7 @@ impl Outbound {
         }
         if entry.has(flag::RELEASED) {
             encode::pubrel(id, out.inline());
+            fx.sent.pubrels += 1;
             return;
         }
         let Body::Loaded(message) = &entry.body else {
@@ -239,7 +243,7 @@ impl Outbound {
         let head = held_head(&message, &link, first, Some(id), now, ids);
         let payload = payload_of(&message, self.limits.share_from_bytes);
         if encode_direct(head, payload, &link, self.aliases.as_deref_mut(), out).is_ok() {
-            fx.published += 1;
+            fx.sent.publish(entry.qos(), message.payload());
             entry.set(flag::SENT);
         } else if let Some(entry) = self.remove_inflight(at) {
             self.give_up_inflight(entry, DropReason::PacketTooLarge, fx);
