@@ -12,14 +12,16 @@
 mod encode;
 mod inbound;
 mod limits;
+#[cfg(any(test, feature = "model"))]
+pub mod model;
 mod out_buf;
 mod outbound;
 mod publication;
 
 pub use inbound::{AliasError, Arrival, Inbound, InboundAliases, ReceiveQuota};
 pub use limits::{
-    AckError, Acked, Delivery, DropReason, Effects, Link, Offered, OutboundCounts, OutboundLimits, Sent,
-    Overflow,
+    AckError, Acked, Delivery, DropReason, Effects, Link, Offered, OutboundCounts, OutboundLimits,
+    Overflow, Sent,
 };
 pub use out_buf::{Chunk, OutBuf};
 pub use outbound::{Outbound, Row, RowBody};

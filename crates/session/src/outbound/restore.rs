@@ -2,7 +2,7 @@
 //! another member of their share group. Deliberately absent: reading and writing itself.
 
 use martlet_codec::{PacketId, QoS};
-use martlet_storage::{Message, MessageId, OutboundState, Timestamp};
+use martlet_storage::{Message, MessageId, OutboundRow, OutboundState, QueuedRow, Timestamp};
 
 use super::entry::{Body, Entry, NEVER, flag};
 use super::{Outbound, push_dequeue};
@@ -39,6 +39,31 @@ pub enum RowBody {
     },
 }
 
+impl From<QueuedRow> for Row {
+    fn from(row: QueuedRow) -> Self {
+        let QueuedRow {
+            message,
+            bytes,
+            expires,
+            qos,
+            retain,
+            subscription_ids,
+            share,
+        } = row;
+        Self {
+            body: RowBody::Stored {
+                id: message,
+                bytes,
+                expires,
+            },
+            qos,
+            retain,
+            subscription_ids,
+            share,
+        }
+    }
+}
+
 impl From<RowBody> for Body {
     fn from(body: RowBody) -> Self {
         match body {
@@ -53,6 +78,50 @@ impl From<RowBody> for Body {
 }
 
 impl Outbound {
+    /// Puts back what the store holds of this session, before any connection: `outbound` in the order of
+    /// sending, `queued` in the order of the queue. A queued message that an outbound row names is in
+    /// flight; a QoS 1 message that was in flight waits again, for QoS 1 leaves no such row.
+    pub fn restore(&mut self, outbound: &[OutboundRow], queued: Vec<QueuedRow>) {
+        // Sorted by message, then by packet id's place in the order of sending.
+        let mut bound: Vec<(MessageId, usize)> = outbound
+            .iter()
+            .enumerate()
+            .filter(|(_, row)| row.state == OutboundState::Published)
+            .map(|(at, row)| (row.message, at))
+            .collect();
+        bound.sort_unstable();
+        let mut bodies: Vec<Option<Row>> = outbound.iter().map(|_| None).collect();
+        let mut waiting = Vec::new();
+        for row in queued {
+            let first = bound.partition_point(|(message, _)| *message < row.message);
+            let of_message = bound
+                .iter()
+                .skip(first)
+                .take_while(|(message, _)| *message == row.message);
+            let free = of_message
+                .map(|(_, at)| *at)
+                .find(|at| bodies.get(*at).is_some_and(Option::is_none));
+            match free.and_then(|at| bodies.get_mut(at)) {
+                Some(body) if row.qos == QoS::ExactlyOnce => *body = Some(row.into()),
+                _ => waiting.push(row),
+            }
+        }
+        for (row, body) in outbound.iter().zip(bodies) {
+            match (row.state, body) {
+                (OutboundState::Published, Some(body)) => {
+                    self.restore_inflight(row.packet_id, row.state, body);
+                }
+                // Released; or published without a body, which only a damaged store has: PUBREL ends both.
+                _ => {
+                    self.restore_released(row.packet_id, row.message);
+                }
+            }
+        }
+        for row in waiting {
+            self.restore_queued(row.into());
+        }
+    }
+
     /// Puts back a message that had a packet id, in the order of first sending, before any connection.
     /// A packet id that is in use already is refused with `false`, as is anything but QoS 1 and 2.
     pub fn restore_inflight(&mut self, id: PacketId, state: OutboundState, row: Row) -> bool {
