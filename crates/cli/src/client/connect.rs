@@ -123,7 +123,13 @@ impl Setup {
         let connected = Client::connect(self.options.clone()).await;
         if let Ok((client, _)) = &connected {
             let server = client.server();
-            self.debug(|| format!("connected: {server:?}"));
+            self.debug(|| {
+                let session = if server.session_present() { "kept" } else { "new" };
+                let id = server.client_id();
+                let keep_alive = server.keep_alive_secs();
+                let properties: Vec<String> = server.props().iter().map(|property| format!("{property:?}")).collect();
+                format!("connected: client id \"{id}\", {session} session, keep alive {keep_alive} s {}", properties.join(" "))
+            });
         }
         connected
     }

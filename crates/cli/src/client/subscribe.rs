@@ -249,6 +249,10 @@ impl<'a> Subscriber<'a> {
         if args.no_retained && message.retain {
             return Ok(Next::GoOn);
         }
+        // The empty messages that remove the retained ones come back to us as well.
+        if args.remove_retained && !message.retain && message.payload.is_empty() {
+            return Ok(Next::GoOn);
+        }
         if self.printer.print(message)? == Reader::Gone {
             return Ok(Next::End);
         }
