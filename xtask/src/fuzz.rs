@@ -228,7 +228,7 @@ fn write_seeds(target: &str, corpus: &Path) -> Result<(), Error> {
 
 fn cargo_fuzz(verb: &str, target: &str, folders: &Folders) -> Command {
     let mut command = workspace::cargo();
-    command.args(["fuzz", verb, "--sanitizer", "none"]);
+    command.args(["fuzz", verb, "--sanitizer", "none", "--debug-assertions"]);
     if let Some(build) = &folders.build {
         let flags = std::env::var("RUSTFLAGS").unwrap_or_default();
         command.env("RUSTFLAGS", format!("{flags} --cfg planted_bug"));
