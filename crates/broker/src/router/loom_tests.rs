@@ -1,6 +1,6 @@
 //! The router's races, every interleaving of them. Models are small: two threads, one or two filters.
 //!
-//! Run with `RUSTFLAGS="--cfg martlet_loom" cargo test -p martlet-broker --lib loom_ --release`.
+//! Run with `RUSTFLAGS="--cfg martlet_loom" cargo test -p martlet-broker --lib loom_`.
 
 use loom::thread;
 use martlet_codec::{QoS, RetainHandling};
