@@ -40,7 +40,7 @@ impl Reply {
         }
     }
 
-    pub(crate) fn packet(&self) -> Packet<'static> {
+    pub(crate) fn packet(self) -> Packet<'static> {
         Packet::Ack(Ack {
             kind: self.kind,
             id: self.id,

@@ -101,6 +101,20 @@ impl Faults {
         change_limits: 0,
     };
 
+    /// Everything, all the time.
+    pub const OFTEN: Self = Self {
+        cut: 150,
+        second_connection: 100,
+        restart: 100,
+        slow_socket: 500,
+        slow_store: 700,
+        reorder: 500,
+        refuse: 100,
+        repeat_pubrec: 300,
+        stray_ack: 100,
+        change_limits: 800,
+    };
+
     /// A bad one.
     pub const ALL: Self = Self {
         cut: 20,

@@ -162,6 +162,8 @@ impl<'a> Reader<'a> {
         match self.u8()? {
             0 => Ok(false),
             1 => Ok(true),
+            #[cfg(planted_bug)]
+            2..=200 => Ok(true),
             _ => Err(RecordError::Invalid("flag")),
         }
     }
