@@ -197,29 +197,18 @@ fn folders(target: &str, planted: bool) -> Result<Folders, Error> {
     Ok(folders)
 }
 
-/// Writes the seeds of a target `<crate>_<name>`, if that crate has an example `fuzz_seeds`.
+/// Writes the seeds of a target `<crate>_<name>`, if that crate has an example `<crate>_seeds`.
 fn write_seeds(target: &str, corpus: &Path) -> Result<(), Error> {
     let owner = target.split('_').next().unwrap_or_default();
-    if !workspace::root()
-        .join("crates")
-        .join(owner)
-        .join("examples/fuzz_seeds.rs")
-        .is_file()
-    {
+    let example = format!("{owner}_seeds");
+    let source = format!("crates/{owner}/examples/{example}.rs");
+    if !workspace::root().join(source).is_file() {
         return Ok(());
     }
     let package = format!("martlet-{owner}");
     let mut command = workspace::cargo();
-    command.args([
-        "run",
-        "--quiet",
-        "--package",
-        &package,
-        "--all-features",
-        "--example",
-        "fuzz_seeds",
-        "--",
-    ]);
+    command.args(["run", "--quiet", "--package", &package, "--all-features"]);
+    command.args(["--example", &example, "--"]);
     if command.arg(corpus).status()?.success() {
         return Ok(());
     }

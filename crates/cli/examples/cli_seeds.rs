@@ -1,5 +1,5 @@
 //! Writes seed files for the fuzz targets `cli_*`: the examples of the configuration reference, all of them in one
-//! file, and mistakes. `cargo run -p martlet-cli --example fuzz_seeds -- DIR`
+//! file, and mistakes. `cargo run -p martlet-cli --example cli_seeds -- DIR`
 
 use std::path::PathBuf;
 
@@ -18,7 +18,7 @@ const MISTAKES: [&str; 8] = [
 
 fn main() -> std::io::Result<()> {
     let Some(directory) = std::env::args_os().nth(1).map(PathBuf::from) else {
-        return Err(std::io::Error::other("usage: fuzz_seeds DIR"));
+        return Err(std::io::Error::other("usage: cli_seeds DIR"));
     };
     std::fs::create_dir_all(&directory)?;
     let examples: Vec<&str> = REFERENCE
