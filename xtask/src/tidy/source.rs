@@ -32,7 +32,10 @@ const LEFTOVERS: &[(&str, &str)] = &[
         concat!("#[ig", "nore"),
         "make the test fast and steady, or delete it: a test nobody runs shows nothing",
     ),
-    (concat!("allow(dead", "_code"), "delete what nobody calls"),
+    (
+        concat!("allow(dead", "_code)"),
+        "delete what nobody calls, or give the reason",
+    ),
 ];
 
 /// Marks of unfinished work in comments.
