@@ -151,7 +151,7 @@ impl Builder {
                 client.expect_closed().await;
                 Some(connack.code)
             }
-            other => panic!("expected a refusal or a close, got {other:?}"),
+            other @ Event::Packet(_) => panic!("expected a refusal or a close, got {other:?}"),
         }
     }
 }

@@ -10,12 +10,12 @@ const CLEAN: u32 = 1;
 const ID_LENGTH: u32 = 2;
 const REFUSED: u32 = 3;
 
-fn note_connect(frame: Frame, link: &mut Link) {
+fn note_connect(frame: &Frame, link: &mut Link) {
     if let Some(connect) = frame.connect() {
         link.note(CLEAN, u32::from(connect.clean));
         link.note(ID_LENGTH, connect.client_id.len() as u32);
     }
-    link.up(&frame);
+    link.up(frame);
 }
 
 fn note_refusal(frame: &Frame, link: &mut Link) {
@@ -33,11 +33,11 @@ pub(super) const FAMILY: &[Mutant] = &[
     }),
     both(
         "connack-session-after-clean",
-        note_connect,
+        |frame, link| note_connect(&frame, link),
         |frame, link| {
             let clean = link.noted(CLEAN) == 1;
             connack_down(&frame, link, |connack| {
-                connack.session_present |= clean && connack.code == 0
+                connack.session_present |= clean && connack.code == 0;
             });
         },
     ),
@@ -46,12 +46,12 @@ pub(super) const FAMILY: &[Mutant] = &[
     }),
     down("connack-session-invented", |frame, link| {
         connack_down(&frame, link, |connack| {
-            connack.session_present = connack.code == 0
+            connack.session_present = connack.code == 0;
         });
     }),
     down("connack-session-in-refusal", |frame, link| {
         connack_down(&frame, link, |connack| {
-            connack.session_present |= connack.code != 0
+            connack.session_present |= connack.code != 0;
         });
     }),
     down("connack-twice", |frame, link| {
@@ -67,16 +67,15 @@ pub(super) const FAMILY: &[Mutant] = &[
         link.down(&frame);
     }),
     down("connack-foreign-code", |frame, link| {
+        let v5 = link.version.is_v5();
         connack_down(&frame, link, |connack| {
-            connack.code = if connack.code == 0 {
-                0x8E
-            } else {
-                connack.code
+            if v5 && connack.code == 0 {
+                connack.code = 0x8E;
             }
         });
     }),
     down("connack-missing", |frame, link| {
-        all_but(&frame, link, kind::CONNACK, Link::down)
+        all_but(&frame, link, kind::CONNACK, Link::down);
     }),
     Mutant {
         down: |frame, link| {
@@ -89,7 +88,7 @@ pub(super) const FAMILY: &[Mutant] = &[
     },
     down("connack-no-assigned-id", |frame, link| {
         connack_down(&frame, link, |connack| {
-            strip(&mut connack.properties, id::ASSIGNED_CLIENT_ID)
+            strip(&mut connack.properties, id::ASSIGNED_CLIENT_ID);
         });
     }),
     down("connack-same-assigned-id", |frame, link| {
@@ -111,7 +110,7 @@ pub(super) const FAMILY: &[Mutant] = &[
     }),
     down("connack-long-user-property", |frame, link| {
         connack_down(&frame, link, |connack| {
-            connack.properties.push(prop::user("k", &"v".repeat(80)))
+            connack.properties.push(prop::user("k", &"v".repeat(80)));
         });
     }),
     down("connack-unasked-response-information", |frame, link| {
@@ -124,15 +123,20 @@ pub(super) const FAMILY: &[Mutant] = &[
     }),
     down("connack-unasked-auth-method", |frame, link| {
         connack_down(&frame, link, |connack| {
-            connack.properties.push(prop::authentication_method("m"))
+            connack.properties.push(prop::authentication_method("m"));
         });
     }),
-    both("connect-23-byte-id-refused", note_connect, |frame, link| {
-        let longest = link.noted(ID_LENGTH) == 23;
-        connack_down(&frame, link, |connack| {
-            connack.code = if longest { 0x85 } else { connack.code }
-        });
-    }),
+    both(
+        "connect-23-byte-id-refused",
+        |frame, link| note_connect(&frame, link),
+        |frame, link| {
+            let longest = link.noted(ID_LENGTH) == 23;
+            let refusal = if link.version.is_v5() { 0x85 } else { 2 };
+            connack_down(&frame, link, |connack| {
+                connack.code = if longest { refusal } else { connack.code };
+            });
+        },
+    ),
     up("connect-again-ignored", |frame, link| {
         if frame.kind() != kind::CONNECT || link.count(CLEAN) == 0 {
             link.up(&frame);
@@ -143,12 +147,12 @@ pub(super) const FAMILY: &[Mutant] = &[
     }),
     up("connect-any-name", |frame, link| {
         connect_up(&frame, link, |connect| {
-            connect.name = Some(b"MQTT".to_vec())
+            connect.name = Some(b"MQTT".to_vec());
         });
     }),
     up("connect-any-level", |frame, link| {
         connect_up(&frame, link, |connect| {
-            connect.level = Some(connect.version as u8)
+            connect.level = Some(connect.version as u8);
         });
     }),
     up("connect-reserved-flag-tolerated", |frame, link| {
@@ -185,6 +189,6 @@ pub(super) const FAMILY: &[Mutant] = &[
         });
     }),
     up("connect-keep-alive-ignored", |frame, link| {
-        connect_up(&frame, link, |connect| connect.keep_alive = 0)
+        connect_up(&frame, link, |connect| connect.keep_alive = 0);
     }),
 ];

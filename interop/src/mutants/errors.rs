@@ -59,11 +59,11 @@ pub(super) const FAMILY: &[Mutant] = &[
     }),
     down("disconnect-with-session-expiry", |frame, link| {
         disconnect_down(&frame, link, |disconnect| {
-            disconnect.properties.push(prop::session_expiry(5))
+            disconnect.properties.push(prop::session_expiry(5));
         });
     }),
     down("disconnect-foreign-code", |frame, link| {
-        disconnect_down(&frame, link, |disconnect| disconnect.code = 0x04)
+        disconnect_down(&frame, link, |disconnect| disconnect.code = 0x04);
     }),
     down("disconnect-not-the-last-word", |frame, link| {
         link.down(&frame);
@@ -81,10 +81,10 @@ pub(super) const FAMILY: &[Mutant] = &[
         ..holding("disconnect-stays-open", |link| link.noted(SAID) == 1)
     },
     up("disconnect-ignored", |frame, link| {
-        all_but(&frame, link, kind::DISCONNECT, Link::up)
+        all_but(&frame, link, kind::DISCONNECT, Link::up);
     }),
     down("pingresp-missing", |frame, link| {
-        all_but(&frame, link, kind::PINGRESP, Link::down)
+        all_but(&frame, link, kind::PINGRESP, Link::down);
     }),
     down("pingresp-with-flags", |mut frame, link| {
         if frame.kind() == kind::PINGRESP {
@@ -100,7 +100,7 @@ pub(super) const FAMILY: &[Mutant] = &[
         }
     }),
     up("auth-ignored", |frame, link| {
-        all_but(&frame, link, kind::AUTH, Link::up)
+        all_but(&frame, link, kind::AUTH, Link::up);
     }),
     up("auth-method-ignored", |frame, link| {
         super::connect_up(&frame, link, |connect| {
@@ -111,7 +111,7 @@ pub(super) const FAMILY: &[Mutant] = &[
     }),
     down("problem-information-forced", |frame, link| {
         ack_down(&frame, link, kind::PUBACK, |ack| {
-            ack.properties.push(prop::reason_string("because"))
+            ack.properties.push(prop::reason_string("because"));
         });
     }),
     Mutant {

@@ -26,10 +26,10 @@ fn replace(properties: &mut [Property], id: u8, value: &Value) {
 
 pub(super) const FAMILY: &[Mutant] = &[
     down("publish-dup-at-qos-0", |frame, link| {
-        publish_down(&frame, link, |publish| publish.dup |= publish.qos == 0)
+        publish_down(&frame, link, |publish| publish.dup |= publish.qos == 0);
     }),
     down("publish-topic-changed", |frame, link| {
-        publish_down(&frame, link, |publish| publish.topic.push(b'x'))
+        publish_down(&frame, link, |publish| publish.topic.push(b'x'));
     }),
     down("publish-bom-dropped", |frame, link| {
         publish_down(&frame, link, |publish| {
@@ -50,24 +50,24 @@ pub(super) const FAMILY: &[Mutant] = &[
     }),
     down("publish-payload-format-dropped", |frame, link| {
         publish_down(&frame, link, |publish| {
-            strip(&mut publish.properties, id::PAYLOAD_FORMAT)
+            strip(&mut publish.properties, id::PAYLOAD_FORMAT);
         });
     }),
     down("publish-response-topic-changed", |frame, link| {
         let value = Value::Text("answer/to/me".into());
         publish_down(&frame, link, |publish| {
-            replace(&mut publish.properties, id::RESPONSE_TOPIC, &value)
+            replace(&mut publish.properties, id::RESPONSE_TOPIC, &value);
         });
     }),
     down("publish-correlation-data-cut", |frame, link| {
         let value = Value::Binary(vec![0, 1, 2, 0xFF]);
         publish_down(&frame, link, |publish| {
-            replace(&mut publish.properties, id::CORRELATION_DATA, &value)
+            replace(&mut publish.properties, id::CORRELATION_DATA, &value);
         });
     }),
     down("publish-content-type-dropped", |frame, link| {
         publish_down(&frame, link, |publish| {
-            strip(&mut publish.properties, id::CONTENT_TYPE)
+            strip(&mut publish.properties, id::CONTENT_TYPE);
         });
     }),
     down("publish-user-property-dropped", |frame, link| {
@@ -81,12 +81,12 @@ pub(super) const FAMILY: &[Mutant] = &[
     }),
     down("publish-user-properties-sorted", |frame, link| {
         publish_down(&frame, link, |publish| {
-            publish.properties.sort_by_key(Property::bytes)
+            publish.properties.sort_by_key(Property::bytes);
         });
     }),
     up("publish-expiry-ignored", |frame, link| {
         publish_up(&frame, link, |publish| {
-            strip(&mut publish.properties, id::MESSAGE_EXPIRY)
+            strip(&mut publish.properties, id::MESSAGE_EXPIRY);
         });
     }),
     down("publish-expiry-not-counted-down", |frame, link| {
@@ -95,7 +95,7 @@ pub(super) const FAMILY: &[Mutant] = &[
                 &mut publish.properties,
                 id::MESSAGE_EXPIRY,
                 &Value::U32(100),
-            )
+            );
         });
     }),
     down("publish-order-swapped", |frame, link| {
@@ -163,7 +163,7 @@ pub(super) const FAMILY: &[Mutant] = &[
     }),
     up("publish-subscription-id-tolerated", |frame, link| {
         publish_up(&frame, link, |publish| {
-            strip(&mut publish.properties, id::SUBSCRIPTION_ID)
+            strip(&mut publish.properties, id::SUBSCRIPTION_ID);
         });
     }),
     up("alias-survives-the-connection", |frame, link| {
@@ -189,22 +189,22 @@ pub(super) const FAMILY: &[Mutant] = &[
         publish_up(&frame, link, |publish| {
             publish
                 .properties
-                .retain(|property| *property != prop::topic_alias(0))
+                .retain(|property| *property != prop::topic_alias(0));
         });
     }),
     down("alias-above-the-maximum", |frame, link| {
         publish_down(&frame, link, |publish| {
-            publish.properties.push(prop::topic_alias(9))
+            publish.properties.push(prop::topic_alias(9));
         });
     }),
     down("alias-unasked", |frame, link| {
         publish_down(&frame, link, |publish| {
-            publish.properties.push(prop::topic_alias(1))
+            publish.properties.push(prop::topic_alias(1));
         });
     }),
     down("alias-0", |frame, link| {
         publish_down(&frame, link, |publish| {
-            publish.properties.push(prop::topic_alias(0))
-        })
+            publish.properties.push(prop::topic_alias(0));
+        });
     }),
 ];

@@ -19,31 +19,31 @@ fn shifted(id: u16) -> u16 {
 
 pub(super) const FAMILY: &[Mutant] = &[
     down("puback-wrong-id", |frame, link| {
-        ack_down(&frame, link, kind::PUBACK, |ack| ack.id = shifted(ack.id))
+        ack_down(&frame, link, kind::PUBACK, |ack| ack.id = shifted(ack.id));
     }),
     down("pubrec-wrong-id", |frame, link| {
-        ack_down(&frame, link, kind::PUBREC, |ack| ack.id = shifted(ack.id))
+        ack_down(&frame, link, kind::PUBREC, |ack| ack.id = shifted(ack.id));
     }),
     down("pubcomp-wrong-id", |frame, link| {
-        ack_down(&frame, link, kind::PUBCOMP, |ack| ack.id = shifted(ack.id))
+        ack_down(&frame, link, kind::PUBCOMP, |ack| ack.id = shifted(ack.id));
     }),
     down("puback-missing", |frame, link| {
-        all_but(&frame, link, kind::PUBACK, Link::down)
+        all_but(&frame, link, kind::PUBACK, Link::down);
     }),
     down("pubrec-instead-of-puback", |frame, link| {
         ack_down(&frame, link, kind::PUBACK, |ack| ack.kind = kind::PUBREC);
     }),
     down("puback-foreign-code", |frame, link| {
-        ack_down(&frame, link, kind::PUBACK, |ack| ack.code = 0x8E)
+        ack_down(&frame, link, kind::PUBACK, |ack| ack.code = 0x8E);
     }),
     down("pubrec-foreign-code", |frame, link| {
-        ack_down(&frame, link, kind::PUBREC, |ack| ack.code = 0x01)
+        ack_down(&frame, link, kind::PUBREC, |ack| ack.code = 0x01);
     }),
     down("pubrel-foreign-code", |frame, link| {
-        ack_down(&frame, link, kind::PUBREL, |ack| ack.code = 0x10)
+        ack_down(&frame, link, kind::PUBREL, |ack| ack.code = 0x10);
     }),
     down("pubcomp-foreign-code", |frame, link| {
-        ack_down(&frame, link, kind::PUBCOMP, |ack| ack.code = 0x80)
+        ack_down(&frame, link, kind::PUBCOMP, |ack| ack.code = 0x80);
     }),
     down("pubrel-flags-zero", |mut frame, link| {
         if frame.kind() == kind::PUBREL {
@@ -52,21 +52,21 @@ pub(super) const FAMILY: &[Mutant] = &[
         link.down(&frame);
     }),
     down("pubrel-missing", |frame, link| {
-        all_but(&frame, link, kind::PUBREL, Link::down)
+        all_but(&frame, link, kind::PUBREL, Link::down);
     }),
     down("publish-id-0", |frame, link| {
-        publish_down(&frame, link, |publish| publish.id = publish.id.and(Some(0)))
+        publish_down(&frame, link, |publish| publish.id = publish.id.and(Some(0)));
     }),
     down("publish-id-in-use", |frame, link| {
-        publish_down(&frame, link, |publish| publish.id = publish.id.and(Some(1)))
+        publish_down(&frame, link, |publish| publish.id = publish.id.and(Some(1)));
     }),
     down("publish-dup-on-first-sending", |frame, link| {
-        publish_down(&frame, link, |publish| publish.dup = publish.qos > 0)
+        publish_down(&frame, link, |publish| publish.dup = publish.qos > 0);
     }),
     down("publish-dup-passed-on", |frame, link| {
         publish_down(&frame, link, |publish| {
-            publish.dup |= publish.text() == "dup"
-        })
+            publish.dup |= publish.text() == "dup";
+        });
     }),
     up("puback-id-remembered", |frame, link| {
         match frame.publish(link.version) {
@@ -137,7 +137,7 @@ pub(super) const FAMILY: &[Mutant] = &[
         },
     ),
     down("resend-without-dup", |frame, link| {
-        publish_down(&frame, link, |publish| publish.dup = false)
+        publish_down(&frame, link, |publish| publish.dup = false);
     }),
     down("resend-missing", |frame, link| {
         if !frame
@@ -206,7 +206,7 @@ pub(super) const FAMILY: &[Mutant] = &[
     }),
     up("flow-receive-maximum-ignored", |frame, link| {
         connect_up(&frame, link, |connect| {
-            strip(&mut connect.properties, id::RECEIVE_MAXIMUM)
+            strip(&mut connect.properties, id::RECEIVE_MAXIMUM);
         });
     }),
     up("flow-pubrec-frees", |frame, link| {
@@ -235,7 +235,7 @@ pub(super) const FAMILY: &[Mutant] = &[
     ),
     up("flow-packet-size-ignored", |frame, link| {
         connect_up(&frame, link, |connect| {
-            strip(&mut connect.properties, id::MAXIMUM_PACKET_SIZE)
+            strip(&mut connect.properties, id::MAXIMUM_PACKET_SIZE);
         });
     }),
 ];

@@ -17,14 +17,14 @@ fn is_will(frame: &Frame, link: &Link) -> bool {
 
 pub(super) const FAMILY: &[Mutant] = &[
     up("session-clean-start-ignored", |frame, link| {
-        connect_up(&frame, link, |connect| connect.clean = false)
+        connect_up(&frame, link, |connect| connect.clean = false);
     }),
     up("session-never-resumed", |frame, link| {
-        connect_up(&frame, link, |connect| connect.clean = true)
+        connect_up(&frame, link, |connect| connect.clean = true);
     }),
     up("session-expiry-ignored", |frame, link| {
         connect_up(&frame, link, |connect| {
-            strip(&mut connect.properties, id::SESSION_EXPIRY)
+            strip(&mut connect.properties, id::SESSION_EXPIRY);
         });
     }),
     up("session-never-expires", |frame, link| {
@@ -38,13 +38,13 @@ pub(super) const FAMILY: &[Mutant] = &[
     }),
     up("session-id-case-folded", |frame, link| {
         connect_up(&frame, link, |connect| {
-            connect.client_id.make_ascii_lowercase()
+            connect.client_id.make_ascii_lowercase();
         });
     }),
     Mutant {
         down: |frame, link| match frame.packet(link.version) {
             Some(Packet::Disconnect(disconnect)) if disconnect.code == 0x8E => {
-                link.note(TAKEN_OVER, 1)
+                link.note(TAKEN_OVER, 1);
             }
             _ => link.down(&frame),
         },
@@ -94,12 +94,16 @@ pub(super) const FAMILY: &[Mutant] = &[
     down("will-user-properties-reversed", |frame, link| {
         publish_down(&frame, link, |publish| publish.properties.reverse());
     }),
-    up("will-delay-ignored", strip_will_delay),
-    up("will-despite-return", strip_will_delay),
+    up("will-delay-ignored", |frame, link| {
+        strip_will_delay(&frame, link);
+    }),
+    up("will-despite-return", |frame, link| {
+        strip_will_delay(&frame, link);
+    }),
 ];
 
-fn strip_will_delay(frame: Frame, link: &mut Link) {
-    connect_up(&frame, link, |connect| {
+fn strip_will_delay(frame: &Frame, link: &mut Link) {
+    connect_up(frame, link, |connect| {
         if let Some(will) = &mut connect.will {
             strip(&mut will.properties, id::WILL_DELAY);
         }

@@ -49,23 +49,23 @@ fn granted(subscribe: &Subscribe) -> Packet {
 pub(super) const FAMILY: &[Mutant] = &[
     down("suback-wrong-id", |frame, link| {
         suback_down(&frame, link, kind::SUBACK, |ack| {
-            ack.id = ack.id.wrapping_add(1).max(1)
-        })
+            ack.id = ack.id.wrapping_add(1).max(1);
+        });
     }),
     down("suback-missing", |frame, link| {
-        all_but(&frame, link, kind::SUBACK, Link::down)
+        all_but(&frame, link, kind::SUBACK, Link::down);
     }),
     down("suback-reversed", |frame, link| {
-        suback_down(&frame, link, kind::SUBACK, |ack| ack.codes.reverse())
+        suback_down(&frame, link, kind::SUBACK, |ack| ack.codes.reverse());
     }),
     down("suback-one-code", |frame, link| {
-        suback_down(&frame, link, kind::SUBACK, |ack| ack.codes.truncate(1))
+        suback_down(&frame, link, kind::SUBACK, |ack| ack.codes.truncate(1));
     }),
     down("suback-foreign-code", |frame, link| {
-        suback_down(&frame, link, kind::SUBACK, |ack| ack.codes.fill(0x03))
+        suback_down(&frame, link, kind::SUBACK, |ack| ack.codes.fill(0x03));
     }),
     down("suback-grants-0", |frame, link| {
-        suback_down(&frame, link, kind::SUBACK, |ack| ack.codes.fill(0))
+        suback_down(&frame, link, kind::SUBACK, |ack| ack.codes.fill(0));
     }),
     both(
         "delivery-above-the-granted-qos",
@@ -87,7 +87,7 @@ pub(super) const FAMILY: &[Mutant] = &[
         },
     ),
     up("subscribe-no-local-ignored", |frame, link| {
-        options(&frame, link, |_, options| options & !NO_LOCAL)
+        options(&frame, link, |_, options| options & !NO_LOCAL);
     }),
     up("subscribe-shared-no-local-tolerated", |frame, link| {
         options(&frame, link, |filter, options| {
@@ -99,7 +99,7 @@ pub(super) const FAMILY: &[Mutant] = &[
         });
     }),
     up("subscribe-reserved-options-tolerated", |frame, link| {
-        options(&frame, link, |_, options| options & 0x3F)
+        options(&frame, link, |_, options| options & 0x3F);
     }),
     up("subscribe-flags-tolerated", |mut frame, link| {
         if frame.kind() == kind::SUBSCRIBE {
@@ -123,7 +123,7 @@ pub(super) const FAMILY: &[Mutant] = &[
     }),
     down("subscription-id-dropped", |frame, link| {
         publish_down(&frame, link, |publish| {
-            strip(&mut publish.properties, id::SUBSCRIPTION_ID)
+            strip(&mut publish.properties, id::SUBSCRIPTION_ID);
         });
     }),
     down("subscription-id-one-of-many", |frame, link| {
@@ -152,7 +152,7 @@ pub(super) const FAMILY: &[Mutant] = &[
     }),
     down("overlap-at-the-lowest-qos", |frame, link| {
         publish_down(&frame, link, |publish| {
-            (publish.qos, publish.id) = (0, None)
+            (publish.qos, publish.id) = (0, None);
         });
     }),
     up("filter-hash-anywhere-tolerated", |frame, link| {
@@ -192,31 +192,35 @@ pub(super) const FAMILY: &[Mutant] = &[
     ),
     up("filter-case-folded", |frame, link| {
         if frame.kind() == kind::SUBSCRIBE {
-            filters(&frame, link, |filter| filter.to_lowercase());
+            filters(&frame, link, str::to_lowercase);
         } else {
             publish_up(&frame, link, |publish| publish.topic.make_ascii_lowercase());
         }
     }),
     down("unsuback-wrong-id", |frame, link| {
         suback_down(&frame, link, kind::UNSUBACK, |ack| {
-            ack.id = ack.id.wrapping_add(1).max(1)
+            ack.id = ack.id.wrapping_add(1).max(1);
         });
     }),
     down("unsuback-missing", |frame, link| {
-        all_but(&frame, link, kind::UNSUBACK, Link::down)
+        all_but(&frame, link, kind::UNSUBACK, Link::down);
     }),
     down("unsuback-reversed", |frame, link| {
-        suback_down(&frame, link, kind::UNSUBACK, |ack| ack.codes.reverse())
+        suback_down(&frame, link, kind::UNSUBACK, |ack| ack.codes.reverse());
     }),
     down("unsuback-foreign-code", |frame, link| {
-        suback_down(&frame, link, kind::UNSUBACK, |ack| ack.codes.fill(0x01))
+        suback_down(&frame, link, kind::UNSUBACK, |ack| ack.codes.fill(0x01));
     }),
     up("unsubscribe-ignored", |frame, link| {
         if frame.kind() == kind::UNSUBSCRIBE {
             let ack = SubAck {
                 id: frame.id(),
                 properties: Vec::new(),
-                codes: vec![0],
+                codes: if link.version.is_v5() {
+                    vec![0]
+                } else {
+                    Vec::new()
+                },
             };
             link.send_down(&Packet::UnsubAck(ack));
         } else {

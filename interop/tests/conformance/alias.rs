@@ -87,7 +87,7 @@ async fn an_unknown_alias_is_refused() {
     c.send(publish("", "x").with(prop::topic_alias(1))).await;
     match c.packet().await {
         Packet::Disconnect(disconnect) => {
-            assert!([0x82, 0x94].contains(&disconnect.code), "{disconnect:?}")
+            assert!([0x82, 0x94].contains(&disconnect.code), "{disconnect:?}");
         }
         other => panic!("{other:?}"),
     }
@@ -112,7 +112,7 @@ async fn aliases_end_with_the_connection() {
     c.send(publish("", "x").with(prop::topic_alias(1))).await;
     match c.packet().await {
         Packet::Disconnect(disconnect) => {
-            assert!([0x82, 0x94].contains(&disconnect.code), "{disconnect:?}")
+            assert!([0x82, 0x94].contains(&disconnect.code), "{disconnect:?}");
         }
         other => panic!("{other:?}"),
     }

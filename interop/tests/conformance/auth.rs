@@ -41,7 +41,7 @@ async fn auth_without_a_method_ends_the_connection() {
         c.send(auth(code)).await;
         match c.packet().await {
             Packet::Disconnect(disconnect) => {
-                assert!([0x81, 0x82].contains(&disconnect.code), "{disconnect:?}")
+                assert!([0x81, 0x82].contains(&disconnect.code), "{disconnect:?}");
             }
             other => panic!("{other:?}"),
         }

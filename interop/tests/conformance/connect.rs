@@ -12,7 +12,7 @@ async fn refused_opening(bytes: &[u8], version: Version) -> Option<u8> {
             c.expect_closed().await;
             Some(connack.code)
         }
-        other => panic!("expected a refusal or a close, got {other:?}"),
+        other @ Event::Packet(_) => panic!("expected a refusal or a close, got {other:?}"),
     }
 }
 

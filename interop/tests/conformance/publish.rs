@@ -453,7 +453,7 @@ async fn messages_of_a_topic_arrive_in_order() {
             while open > 0 {
                 match publisher.packet().await {
                     Packet::Ack(ack) if ack.kind == kind::PUBREC => {
-                        publisher.send(pubrel(ack.id)).await
+                        publisher.send(pubrel(ack.id)).await;
                     }
                     Packet::Ack(_) => open -= 1,
                     other => panic!("{other:?}"),
@@ -618,7 +618,7 @@ async fn long_topics_payloads_and_binary_bytes_pass_unharmed() {
             Event::Closed => assert!(!version.is_v5(), "version 5 is told"),
             Event::Packet(Packet::Ack(ack)) => assert_eq!(ack.id, 2),
             Event::Packet(Packet::Disconnect(disconnect)) => {
-                assert!([0x90, 0x95].contains(&disconnect.code))
+                assert!([0x90, 0x95].contains(&disconnect.code));
             }
             Event::Packet(other) => panic!("{other:?}"),
         }

@@ -367,7 +367,7 @@ async fn an_identifier_in_use_by_qos_2_is_told_apart_or_refused() {
     match p.packet().await {
         Packet::Ack(ack) => assert!(ack.id == 4 && ack.kind == kind::PUBACK, "{ack:?}"),
         Packet::Disconnect(disconnect) => {
-            assert!([0x82, 0x91].contains(&disconnect.code), "{disconnect:?}")
+            assert!([0x82, 0x91].contains(&disconnect.code), "{disconnect:?}");
         }
         other => panic!("{other:?}"),
     }

@@ -432,7 +432,7 @@ async fn without_problem_information_no_reasons_are_sent() {
             c = client(V5)
                 .with(prop::request_problem_information(0))
                 .connect(broker)
-                .await
+                .await;
         }
         other => panic!("{other:?}"),
     }

@@ -96,7 +96,7 @@ async fn clients_do_not_publish_to_sys() {
         c.send(publish(&topic, "forged").qos1(1)).await;
         match (version.is_v5(), c.event().await) {
             (true, Event::Packet(Packet::Ack(ack))) => {
-                assert!([0x87, 0x90].contains(&ack.code), "{ack:?}")
+                assert!([0x87, 0x90].contains(&ack.code), "{ack:?}");
             }
             (false, Event::Closed) => {}
             (false, Event::Packet(Packet::Ack(ack))) => assert_eq!(ack.id, 1),

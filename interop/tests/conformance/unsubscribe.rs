@@ -181,7 +181,7 @@ async fn unsubscribe_properties_are_checked() {
         c.send(unsubscribe(1, "t").with(property)).await;
         match c.packet().await {
             Packet::Disconnect(disconnect) => {
-                assert!([0x81, 0x82].contains(&disconnect.code), "{disconnect:?}")
+                assert!([0x81, 0x82].contains(&disconnect.code), "{disconnect:?}");
             }
             other => panic!("{other:?}"),
         }
