@@ -3,7 +3,7 @@
 //! Each submodule is meant for serde's `with` attribute. What is printed parses to the same value. Numbers
 //! without a unit are taken only where the unit is plain: bytes for sizes, seconds for expiries, and 0.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::time::Duration;
 
 use serde::de::{self, Visitor};
@@ -108,7 +108,8 @@ pub fn format_duration(duration: Duration) -> String {
             count
         };
         if count > 0 {
-            out.push_str(&format!("{count}{unit}"));
+            // Writing to a string cannot fail.
+            let _ = write!(out, "{count}{unit}");
         }
     }
     if out.is_empty() { "0s".to_owned() } else { out }
@@ -278,10 +279,6 @@ pub mod size {
     ///
     /// # Errors
     /// Those of the format.
-    #[expect(
-        clippy::trivially_copy_pass_by_ref,
-        reason = "serde passes a reference"
-    )]
     pub fn serialize<S: Serializer>(value: &u64, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(&format_size(*value))
     }
@@ -307,10 +304,6 @@ pub mod expiry {
     ///
     /// # Errors
     /// Those of the format.
-    #[expect(
-        clippy::trivially_copy_pass_by_ref,
-        reason = "serde passes a reference"
-    )]
     pub fn serialize<S: Serializer>(value: &u32, serializer: S) -> Result<S::Ok, S::Error> {
         match *value {
             u32::MAX => serializer.serialize_str("never"),
@@ -344,10 +337,6 @@ pub mod qos {
     ///
     /// # Errors
     /// Those of the format.
-    #[expect(
-        clippy::trivially_copy_pass_by_ref,
-        reason = "serde passes a reference"
-    )]
     pub fn serialize<S: Serializer>(value: &QoS, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_u8(*value as u8)
     }

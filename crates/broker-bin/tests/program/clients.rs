@@ -1,10 +1,8 @@
 //! `martlet pub`, `sub` and `rr` against the real broker.
 
-mod support;
-
 use std::fmt::Write as _;
 
-use support::{Running, Server, run, run_with_input};
+use crate::support::{Running, Server, run, run_with_input};
 
 const VERSIONS: [&str; 3] = ["31", "311", "5"];
 
@@ -36,7 +34,7 @@ fn websocket_and_url_reach_the_broker() {
     let server = Server::start(&[]);
     let mut subscriber = server.subscriber(&["-t", "a", "-C", "2"]);
     let url = |url: String, args: &[&str]| {
-        let mut command = support::martlet(server.directory.path());
+        let mut command = crate::support::martlet(server.directory.path());
         run(command.args(["pub", "-L", &url]).args(args))
     };
     assert_eq!(
@@ -281,7 +279,7 @@ fn a_subscriber_survives_a_restart_of_the_broker() {
     subscriber.line("connecting again");
     let port = server.tcp;
     let mut again = Running::start(
-        support::martlet(server.directory.path())
+        crate::support::martlet(server.directory.path())
             .args(["--listen", &format!("tcp://127.0.0.1:{port}")]),
     );
     again.line("ready");
@@ -345,7 +343,7 @@ fn refusals_are_told_in_words() {
 #[test]
 fn nothing_listening_is_told_with_the_address() {
     let server = Server::start(&[]);
-    let mut command = support::martlet(server.directory.path());
+    let mut command = crate::support::martlet(server.directory.path());
     let ended = run(command.args(["pub", "-p", "1", "-t", "a", "-m", "x"]));
     assert_eq!(ended.code, Some(1));
     assert!(
@@ -353,7 +351,7 @@ fn nothing_listening_is_told_with_the_address() {
         "{}",
         ended.err
     );
-    let quiet = run(support::martlet(server.directory.path())
+    let quiet = run(crate::support::martlet(server.directory.path())
         .args(["pub", "-p", "1", "-t", "a", "-m", "x", "--quiet"]));
     assert_eq!((quiet.code, quiet.err.as_str()), (Some(1), ""));
 }

@@ -1,8 +1,6 @@
 //! `martlet check`, `passwd`, `--help` and `--version` as processes.
 
-mod support;
-
-use support::{Server, directory, martlet, run, run_with_input};
+use crate::support::{Server, directory, martlet, run, run_with_input};
 
 #[test]
 fn check_prints_values_and_origins() {

@@ -1,11 +1,9 @@
 //! `martlet serve` as a process: banner, refusals to start, signals, pid file, reload, log.
 
-mod support;
-
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 
-use support::{Running, Server, directory, martlet, run};
+use crate::support::{Running, Server, directory, martlet, run};
 
 #[test]
 fn it_says_where_it_listens_and_that_it_is_ready() {

@@ -1,5 +1,4 @@
 //! Runs the real program: in a directory of its own, without variables of ours, with a deadline for everything.
-#![allow(dead_code, reason = "each test program uses a part")]
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::path::Path;
@@ -10,15 +9,15 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 /// Longest wait for anything. Never a measure: a test that needs it has failed.
-const DEADLINE: Duration = Duration::from_secs(60);
+const DEADLINE: Duration = Duration::from_mins(1);
 
 /// An empty directory.
-pub fn directory() -> TempDir {
+pub(crate) fn directory() -> TempDir {
     tempfile::tempdir().expect("a directory")
 }
 
 /// The program, to be run in `directory`.
-pub fn martlet(directory: &Path) -> Command {
+pub(crate) fn martlet(directory: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_martlet"));
     command
         .current_dir(directory)
@@ -34,10 +33,10 @@ pub fn martlet(directory: &Path) -> Command {
 
 /// What a program that ended wrote, and its exit code.
 #[derive(Debug)]
-pub struct Ended {
-    pub code: Option<i32>,
-    pub out: String,
-    pub err: String,
+pub(crate) struct Ended {
+    pub(crate) code: Option<i32>,
+    pub(crate) out: String,
+    pub(crate) err: String,
 }
 
 impl From<Output> for Ended {
@@ -51,12 +50,12 @@ impl From<Output> for Ended {
 }
 
 /// Runs a command to its end.
-pub fn run(command: &mut Command) -> Ended {
+pub(crate) fn run(command: &mut Command) -> Ended {
     run_with_input(command, b"")
 }
 
 /// Runs a command to its end with something on standard input.
-pub fn run_with_input(command: &mut Command, input: &[u8]) -> Ended {
+pub(crate) fn run_with_input(command: &mut Command, input: &[u8]) -> Ended {
     let mut child = command
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -85,7 +84,7 @@ pub fn run_with_input(command: &mut Command, input: &[u8]) -> Ended {
 }
 
 /// Sends a signal by name.
-pub fn signal(process: u32, name: &str) {
+pub(crate) fn signal(process: u32, name: &str) {
     let status = Command::new("kill")
         .arg(format!("-{name}"))
         .arg(process.to_string())
@@ -95,16 +94,16 @@ pub fn signal(process: u32, name: &str) {
 }
 
 /// A running program whose standard error stream is read line by line.
-pub struct Running {
+pub(crate) struct Running {
     child: Child,
     lines: Receiver<String>,
     /// Lines seen so far.
-    pub seen: Vec<String>,
+    pub(crate) seen: Vec<String>,
 }
 
 impl Running {
     /// Starts a command.
-    pub fn start(command: &mut Command) -> Self {
+    pub(crate) fn start(command: &mut Command) -> Self {
         let mut child = command
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -127,7 +126,7 @@ impl Running {
     }
 
     /// Waits for a line that contains `part`.
-    pub fn line(&mut self, part: &str) -> String {
+    pub(crate) fn line(&mut self, part: &str) -> String {
         let deadline = Instant::now() + DEADLINE;
         loop {
             match self
@@ -148,17 +147,17 @@ impl Running {
     }
 
     /// Sends a signal.
-    pub fn signal(&self, name: &str) {
+    pub(crate) fn signal(&self, name: &str) {
         signal(self.child.id(), name);
     }
 
     /// The process id.
-    pub fn id(&self) -> u32 {
+    pub(crate) fn id(&self) -> u32 {
         self.child.id()
     }
 
     /// Waits for the end; the rest of what it wrote is in `seen`.
-    pub fn end(&mut self) -> ExitStatus {
+    pub(crate) fn end(&mut self) -> ExitStatus {
         let deadline = Instant::now() + DEADLINE;
         while Instant::now() < deadline {
             if let Some(status) = self.child.try_wait().expect("a child") {
@@ -173,7 +172,7 @@ impl Running {
     }
 
     /// Waits for the end and gives what it wrote on standard output.
-    pub fn output(&mut self) -> (Option<i32>, String) {
+    pub(crate) fn output(&mut self) -> (Option<i32>, String) {
         let mut stdout = self.child.stdout.take().expect("piped");
         let reader = std::thread::spawn(move || {
             let mut text = Vec::new();
@@ -194,21 +193,21 @@ impl Drop for Running {
 }
 
 /// A broker on free ports of this machine.
-pub struct Server {
-    pub running: Running,
-    pub tcp: u16,
-    pub ws: u16,
-    pub directory: TempDir,
+pub(crate) struct Server {
+    pub(crate) running: Running,
+    pub(crate) tcp: u16,
+    pub(crate) ws: u16,
+    pub(crate) directory: TempDir,
 }
 
 impl Server {
     /// Starts one with these further arguments.
-    pub fn start(args: &[&str]) -> Self {
+    pub(crate) fn start(args: &[&str]) -> Self {
         Self::start_in(directory(), args)
     }
 
     /// Starts one in a directory.
-    pub fn start_in(directory: TempDir, args: &[&str]) -> Self {
+    pub(crate) fn start_in(directory: TempDir, args: &[&str]) -> Self {
         let mut command = martlet(directory.path());
         command
             .args([
@@ -231,7 +230,7 @@ impl Server {
     }
 
     /// `martlet NAME -p PORT`, to be run against this broker.
-    pub fn client(&self, name: &str, args: &[&str]) -> Command {
+    pub(crate) fn client(&self, name: &str, args: &[&str]) -> Command {
         let mut command = martlet(self.directory.path());
         command
             .arg(name)
@@ -242,7 +241,7 @@ impl Server {
     }
 
     /// A subscriber whose subscription stands.
-    pub fn subscriber(&self, args: &[&str]) -> Running {
+    pub(crate) fn subscriber(&self, args: &[&str]) -> Running {
         let mut subscriber = Running::start(self.client("sub", args).arg("-d"));
         subscriber.line("subscribed to ");
         subscriber

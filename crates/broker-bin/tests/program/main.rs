@@ -1,0 +1,6 @@
+//! The `martlet` program as its users meet it: as a process.
+
+mod clients;
+mod commands;
+mod serve;
+mod support;
