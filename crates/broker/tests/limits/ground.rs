@@ -294,7 +294,7 @@ impl Client {
         )))
         .await;
         assert!(
-            self.ends_within(Duration::from_secs(60)).await,
+            self.ends_within(Duration::from_mins(1)).await,
             "the broker closes after DISCONNECT"
         );
     }

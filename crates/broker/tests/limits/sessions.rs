@@ -241,7 +241,7 @@ pub(crate) fn rows() -> Vec<Row> {
         Row {
             limit: Limit::SlowConsumerTimeout,
             what: "",
-            set: |config| config.limits.slow_consumer_timeout = Duration::from_secs(60),
+            set: |config| config.limits.slow_consumer_timeout = Duration::from_mins(1),
             within: |ground| {
                 Box::pin(async {
                     unread(ground).await;
