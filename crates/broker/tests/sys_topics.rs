@@ -270,7 +270,7 @@ fn sessions_and_what_they_hold_are_counted() {
                 ..publish("r", QoS::AtLeastOnce, b"kept")
             };
             stays.post(&retained).await;
-                sleep(Duration::from_secs(1)).await;
+            sleep(Duration::from_secs(1)).await;
             let snapshot = ground.counters();
             let check = |gauge, expected| assert_eq!(snapshot.gauge(gauge), expected, "{gauge:?}");
             check(Gauge::Sockets, 1);
