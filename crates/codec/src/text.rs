@@ -4,23 +4,25 @@
 //! through. U+FEFF is ordinary text ([MQTT-1.5.4-3]).
 
 use nom::Parser;
+use nom::bytes::complete::take;
 use nom::combinator::map_res;
-use nom::multi::length_data;
-use nom::number::complete::be_u16;
 
-use crate::error::{ErrorKind, Parsed};
+use crate::error::{ErrorKind, Fault, Parsed};
 
 /// Two bytes of length, then that many bytes.
 #[inline]
 pub(crate) fn binary(input: &[u8]) -> Parsed<'_, &[u8]> {
-    length_data(be_u16).parse_complete(input)
+    let Some((length, rest)) = input.split_first_chunk::<2>() else {
+        return Err(Fault::err(ErrorKind::Truncated, input));
+    };
+    take(u16::from_be_bytes(*length))(rest)
 }
 
 /// A binary field that holds text.
 #[inline]
 pub(crate) fn text(input: &[u8]) -> Parsed<'_, &str> {
     map_res(binary, |bytes| {
-        if bytes.contains(&0) {
+        if any(bytes, zeros) {
             return Err(ErrorKind::Utf8Nul);
         }
         core::str::from_utf8(bytes).map_err(|error| classify(bytes, error))
@@ -40,13 +42,41 @@ pub(crate) fn topic_name(input: &[u8], wildcard: ErrorKind) -> Parsed<'_, &str> 
     .parse_complete(input)
 }
 
-/// Whether there is a `+`, `#` or U+0000, in one pass without branches, so that it vectorises.
+/// Whether there is a `+`, `#` or U+0000.
 #[inline]
 fn has_forbidden(bytes: &[u8]) -> bool {
-    let is = |byte: u8, other: u8| u8::from(byte == other);
-    0 != bytes.iter().fold(0, |found, &byte| {
-        found | is(byte, 0) | is(byte, b'+') | is(byte, b'#')
+    // `+` and `#` differ in one bit.
+    any(bytes, |word| {
+        zeros(word) | zeros(word & !repeat(b'+' ^ b'#') ^ repeat(b'+' & b'#'))
     })
+}
+
+/// Whether `wanted` is not zero for any eight bytes. The last eight overlap those before, so that
+/// there is no tail; what is shorter than eight is filled up with a byte that nobody wants.
+#[inline]
+fn any(bytes: &[u8], wanted: impl Fn(u64) -> u64) -> bool {
+    if let Some(last) = bytes.last_chunk::<8>() {
+        let mut found = wanted(u64::from_ne_bytes(*last));
+        for chunk in bytes.as_chunks::<8>().0 {
+            found |= wanted(u64::from_ne_bytes(*chunk));
+        }
+        found != 0
+    } else {
+        let mut padded = [b'.'; 8];
+        padded[..bytes.len()].copy_from_slice(bytes);
+        wanted(u64::from_ne_bytes(padded)) != 0
+    }
+}
+
+/// A byte in all eight places.
+const fn repeat(byte: u8) -> u64 {
+    u64::from_ne_bytes([byte; 8])
+}
+
+/// Not zero if and only if one of the eight bytes is.
+#[inline]
+const fn zeros(word: u64) -> u64 {
+    word.wrapping_sub(repeat(0x01)) & !word & repeat(0x80)
 }
 
 /// Which of the forbidden characters came first.
