@@ -62,8 +62,8 @@ impl RawConnection {
         }
     }
 
-    /// Sets the version that packets are encoded and decoded in. The default is 3.1.1; sending a
-    /// CONNECT with [`Self::send`] sets it as well.
+    /// Sets the version that packets are encoded and decoded in. The default is 3.1.1; a CONNECT
+    /// that [`Self::send`] sends or [`Self::receive`] gets sets it as well.
     pub fn version(mut self, version: Version) -> Self {
         self.version = version;
         self
@@ -105,7 +105,9 @@ impl RawConnection {
         let next = async {
             loop {
                 if let Some(bytes) = self.frames.next()? {
-                    return Ok(PacketBuf::decode(bytes, self.version)?);
+                    let packet = PacketBuf::decode(bytes, self.version)?;
+                    self.version = packet.version();
+                    return Ok(packet);
                 }
                 if self.frames.read(&mut self.stream).await? == 0 {
                     return Err(RawError::Eof);

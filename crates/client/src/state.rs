@@ -331,3 +331,25 @@ fn outcome(ack: &Ack<'_>) -> PublishOutcome {
         reason_string: ack.props.reason_string().map(str::to_owned),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+    use tokio::sync::Semaphore;
+
+    #[test]
+    fn identifiers_wrap_around_and_skip_those_in_use() {
+        let mut state = State::new(Version::V311, 1, 0);
+        let permits = Arc::new(Semaphore::new(2));
+        for id in [u16::MAX, 1] {
+            let permit = Arc::clone(&permits).try_acquire_owned();
+            let (reply, _) = oneshot::channel();
+            let pending = (Awaiting::PubAck(reply), permit.expect("two permits"));
+            state.pending.insert(id, pending);
+        }
+        state.last_id = u16::MAX - 2;
+        let ids = [state.free_id(), state.free_id(), state.free_id()];
+        assert_eq!(ids, [u16::MAX - 1, 2, 3]);
+    }
+}

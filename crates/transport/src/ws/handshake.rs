@@ -166,7 +166,10 @@ async fn read_head<S: AsyncRead + Unpin>(
             Ok(n) => n,
             Err(error) => return Err(HeadError::Io(error)),
         };
+        #[cfg(not(planted_bug))]
         let searched = received.len().saturating_sub(3);
+        #[cfg(planted_bug)]
+        let searched = received.len();
         received.extend_from_slice(&scratch[..n]);
         if !received[0].is_ascii_alphabetic() {
             return Err(HeadError::NotHttp);
