@@ -3,6 +3,7 @@
 //! Each rule is one function that returns findings; a finding says where, which rule, and what to do. The same rules run
 //! as a unit test, so `cargo test` refuses what tidy refuses. Deliberately absent: style that rustfmt or clippy decide.
 
+mod documents;
 mod edges;
 mod layout;
 mod source;
@@ -55,6 +56,7 @@ fn findings() -> Result<Vec<Finding>, Error> {
     let root = workspace::root();
     let metadata = workspace::metadata()?;
     let mut findings = edges::check(&root, &metadata.packages);
+    findings.extend(documents::check(&root, &metadata.packages)?);
     findings.extend(layout::check(&root)?);
     findings.extend(source::check(&root)?);
     findings.sort_by(|a, b| (&a.path, a.line, a.rule).cmp(&(&b.path, b.line, b.rule)));

@@ -85,7 +85,7 @@ const OUTSIDE: &[(&str, &[&str], &str)] = &[
 const CODEC_OPTIONAL: &[&str] = &["serde", "tokio-util"];
 
 /// The folder name that stands for a package in the tables.
-fn folder(package: &str) -> &str {
+pub(super) fn folder(package: &str) -> &str {
     package.strip_prefix("martlet-").unwrap_or(package)
 }
 
