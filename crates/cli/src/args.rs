@@ -63,9 +63,14 @@ pub enum Command {
 #[command(next_help_heading = "Configuration")]
 pub struct ConfigArgs {
     /// Configuration file; must exist
-    #[arg(long, value_name = "FILE", env = "MARTLET_CONFIG")]
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "MARTLET_CONFIG",
+        hide_env_values = true
+    )]
     pub config: Option<PathBuf>,
-    /// Listen here instead of on the configured listeners: tcp://ADDRESS:PORT or ws://ADDRESS:PORT (repeatable; port 0 takes a free one)
+    /// Listen here instead: tcp://ADDRESS:PORT or ws://ADDRESS:PORT (repeatable; port 0 takes a free one)
     #[arg(long, value_name = "URL")]
     pub listen: Vec<String>,
     /// Storage backend; this build has `memory`
@@ -77,8 +82,8 @@ pub struct ConfigArgs {
     /// Log from this level on: off, error, warn, info, debug or trace
     #[arg(long, value_name = "LEVEL")]
     pub log_level: Option<String>,
-    /// Log lines for people or as JSON
-    #[arg(long, value_name = "FORMAT")]
+    /// Log lines for people (human) or programs (json)
+    #[arg(long, value_name = "FORMAT", hide_possible_values = true)]
     pub log_format: Option<LogFormat>,
     /// Write the process id to this file while running
     #[arg(long, value_name = "FILE")]
@@ -142,12 +147,13 @@ pub struct CheckArgs {
     /// With --print: tell where each value comes from
     #[arg(long, requires = "print")]
     pub origins: bool,
-    /// With --print: the language
+    /// With --print: toml or json
     #[arg(
         long,
         value_name = "FORMAT",
         default_value = "toml",
-        requires = "print"
+        requires = "print",
+        hide_possible_values = true
     )]
     pub format: Format,
     /// With --print: print password hashes instead of hiding them

@@ -7,6 +7,7 @@ use martlet_broker::auth::hash_password;
 
 use crate::args::PasswdArgs;
 use crate::output;
+use crate::serve::signals::Signals;
 
 /// Longest password that MQTT can carry, in bytes.
 const PASSWORD_BYTES_MAX: usize = 65_535;
@@ -93,7 +94,7 @@ fn ask(prompt: &str) -> io::Result<String> {
     line
 }
 
-/// A terminal that shows nothing of what is typed, until dropped.
+/// A terminal that shows nothing of what is typed, until dropped or until a signal ends the process.
 #[cfg(unix)]
 struct EchoOff(Option<rustix::termios::Termios>);
 
@@ -105,9 +106,9 @@ impl EchoOff {
         let Ok(before) = tcgetattr(stdin) else {
             return Self(None);
         };
+        restore_at_signal(before.clone());
         let mut silent = before.clone();
         silent.local_modes.remove(LocalModes::ECHO);
-        silent.local_modes.remove(LocalModes::ECHONL);
         match tcsetattr(stdin, OptionalActions::Flush, &silent) {
             Ok(()) => Self(Some(before)),
             Err(_) => Self(None),
@@ -119,14 +120,38 @@ impl EchoOff {
 impl Drop for EchoOff {
     fn drop(&mut self) {
         if let Some(before) = &self.0 {
-            // Nothing better is left to do where the terminal is gone.
-            let _ = rustix::termios::tcsetattr(
-                rustix::stdio::stdin(),
-                rustix::termios::OptionalActions::Flush,
-                before,
-            );
+            restore(before);
         }
     }
+}
+
+#[cfg(unix)]
+fn restore(before: &rustix::termios::Termios) {
+    // Nothing better is left to do where the terminal is gone.
+    let _ = rustix::termios::tcsetattr(
+        rustix::stdio::stdin(),
+        rustix::termios::OptionalActions::Flush,
+        before,
+    );
+}
+
+/// Ctrl-C at the prompt must not leave a shell that shows nothing.
+#[cfg(unix)]
+fn restore_at_signal(before: rustix::termios::Termios) {
+    std::thread::spawn(move || {
+        let Ok(runtime) = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+        else {
+            return;
+        };
+        let signal = runtime.block_on(async { Some(Signals::listen().ok()?.next().await) });
+        if let Some(signal) = signal {
+            restore(&before);
+            output::stderr_line("");
+            std::process::exit(i32::from(signal.exit_code()));
+        }
+    });
 }
 
 #[cfg(not(unix))]

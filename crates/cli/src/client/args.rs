@@ -217,7 +217,12 @@ pub struct SubArgs {
     #[arg(long)]
     pub retain_as_published: bool,
     /// Retained messages: always, new (for a new subscription) or never (MQTT 5)
-    #[arg(long, value_name = "WHEN", default_value = "always")]
+    #[arg(
+        long,
+        value_name = "WHEN",
+        default_value = "always",
+        hide_possible_values = true
+    )]
     pub retain_handling: RetainHandling,
 }
 
