@@ -124,21 +124,6 @@ fn set_limit(_hard: Option<u64>) -> io::Result<()> {
     Err(io::ErrorKind::Unsupported.into())
 }
 
-/// Whether `error` says that descriptors have run out, for the process (`EMFILE`) or the system (`ENFILE`).
-pub fn is_exhausted(error: &io::Error) -> bool {
-    #[cfg(unix)]
-    {
-        use rustix::io::Errno;
-        let code = error.raw_os_error();
-        code == Some(Errno::MFILE.raw_os_error()) || code == Some(Errno::NFILE.raw_os_error())
-    }
-    #[cfg(not(unix))]
-    {
-        let _ = error;
-        false
-    }
-}
-
 /// One descriptor held back for the moment when there are none left.
 ///
 /// A listener that cannot accept for want of a descriptor finds the same connection waiting again at once, and spins.
@@ -276,15 +261,5 @@ mod tests {
         reserve.rearm().expect("descriptor");
         reserve.rearm().expect("held already");
         assert!(reserve.release());
-    }
-
-    #[cfg(unix)]
-    #[test]
-    fn exhaustion_is_told_from_other_errors() {
-        use rustix::io::Errno;
-        let is = |errno: Errno| is_exhausted(&io::Error::from(errno));
-        assert!(is(Errno::MFILE) && is(Errno::NFILE));
-        assert!(!is(Errno::CONNABORTED));
-        assert!(!is_exhausted(&io::Error::other("no code")));
     }
 }

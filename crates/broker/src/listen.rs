@@ -23,6 +23,8 @@ use crate::{
     hooks::Origin,
 };
 
+/// Connections refused with the reserve descriptor before the next pause.
+const REFUSED_AT_ONCE: usize = 64;
 /// First pause after an accept error; doubled up to [`BACK_OFF_MAX`].
 const BACK_OFF: Duration = Duration::from_millis(5);
 /// Longest pause after accept errors.
@@ -131,11 +133,15 @@ async fn accept_loop(core: Arc<Core>, mut listener: Listener, open: Arc<Open>) {
             Err(error) => {
                 tracing::warn!(event = "accept_failed", listener = %open.id, %error, "cannot accept: {error}");
                 if is_fd_exhaustion(&error) && reserve.release() {
-                    // One descriptor was kept back: accept with it and close at once, so that the client hears
-                    // something instead of waiting in the backlog.
-                    let refused = tokio::time::timeout(BACK_OFF, listener.accept()).await;
-                    core.counters.event(Event::SocketRefused);
-                    drop(refused);
+                    // One descriptor was kept back: accept with it and close at once, so that those who wait hear
+                    // something instead of staying in the backlog.
+                    for _ in 0..REFUSED_AT_ONCE {
+                        match tokio::time::timeout(Duration::ZERO, listener.accept()).await {
+                            Ok(Ok(refused)) => drop(refused),
+                            _ => break,
+                        }
+                        core.counters.event(Event::SocketRefused);
+                    }
                     // Still exhausted: the next round tries again, after the pause.
                     let _ = reserve.rearm();
                 }
