@@ -22,6 +22,7 @@ mod connect;
 mod disconnect;
 mod errors;
 mod flow;
+mod interplay;
 mod keep_alive;
 mod publish;
 mod qos;
