@@ -26,7 +26,7 @@ pub(crate) struct Options {
     #[arg(long, default_value_t = 10)]
     runs: u32,
     /// Tests at one time, each with a broker of its own; they mostly wait
-    #[arg(long, default_value_t = 8)]
+    #[arg(long, default_value_t = 4)]
     jobs: usize,
     /// Seed of the order of the tests; without it, from the clock
     #[arg(long)]
@@ -54,13 +54,14 @@ pub(crate) fn run(options: &Options) -> Result<Outcome, Error> {
     if options.clients {
         return clients::run(options);
     }
+    if process::output_of("python3", &["--version"]).is_none() {
+        return Ok(skip(
+            "python3 cannot be started; on Debian: apt-get install python3",
+        ));
+    }
     let suite = match suite::find(options.suite.as_deref())? {
         suite::Suite::Found(suite) => suite,
-        suite::Suite::Missing(reason) => {
-            println!("interop: SKIPPED ({reason})");
-            println!("0 passed, 0 failed, 1 skipped");
-            return Ok(Outcome::Skipped);
-        }
+        suite::Suite::Missing(reason) => return Ok(skip(&reason)),
     };
     let profile = workspace::root().join("interop/paho.toml");
     let command = broker_command(
@@ -75,6 +76,13 @@ pub(crate) fn run(options: &Options) -> Result<Outcome, Error> {
         Some(&profile),
     )?;
     paho::run(options, &suite, &command)
+}
+
+/// Says why the suite does not run here, in the form that CI repeats in its closing lines.
+fn skip(reason: &str) -> Outcome {
+    println!("interop: SKIPPED ({reason})");
+    println!("0 passed, 0 failed, 1 skipped");
+    Outcome::Skipped
 }
 
 /// The broker to start: the one named by the flags, else `martlet` built from this checkout with these arguments.

@@ -1,11 +1,22 @@
 //! Child processes with a deadline, ended by their own id and never left behind.
 
-use crate::Error;
+use crate::{Error, workspace};
 use std::process::{Child, Command, ExitStatus};
 use std::time::{Duration, Instant};
 
 /// How long a process may take to end after SIGTERM before it is killed.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What a short command prints; `None` when it cannot be started or fails.
+pub(super) fn output_of(program: &str, arguments: &[&str]) -> Option<String> {
+    let output = Command::new(program)
+        .args(arguments)
+        .current_dir(workspace::root())
+        .output()
+        .ok()?;
+    let text = String::from_utf8_lossy(&output.stdout).trim().to_string();
+    output.status.success().then_some(text)
+}
 
 /// A child process that is killed when dropped.
 pub(super) struct Running {

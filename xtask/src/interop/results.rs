@@ -1,9 +1,9 @@
 //! Results as a table for the terminal and for a Markdown file.
 
+use super::process::output_of;
 use crate::{Error, Outcome, workspace};
 use std::fmt::Write as _;
 use std::path::Path;
-use std::process::Command;
 
 /// One row: a test or a check of a client, over all its runs.
 pub(super) struct Row {
@@ -92,28 +92,18 @@ pub(super) fn write(
 
 /// The commit of this checkout, marked when files differ from it.
 pub(super) fn commit() -> String {
-    let git = |arguments: &[&str]| {
-        let output = Command::new("git")
-            .current_dir(workspace::root())
-            .args(arguments)
-            .output()
-            .ok()?;
-        output
-            .status
-            .success()
-            .then(|| String::from_utf8_lossy(&output.stdout).trim().to_string())
-    };
-    let Some(commit) = git(&["rev-parse", "--short=12", "HEAD"]) else {
+    let Some(commit) = output_of("git", &["rev-parse", "--short=12", "HEAD"]) else {
         return "unknown".into();
     };
-    match git(&[
+    let changes = [
         "status",
         "--porcelain",
         "--untracked-files=no",
         "--",
         "Cargo.lock",
         "crates",
-    ]) {
+    ];
+    match output_of("git", &changes) {
         Some(changes) if changes.is_empty() => commit,
         _ => format!("{commit} with local changes"),
     }
