@@ -290,6 +290,12 @@ impl Outbound {
         }
     }
 
+    /// Bytes of its own on the heap: its rings, without the message bodies, which are shared.
+    pub fn memory_bytes(&self) -> usize {
+        (self.inflight.capacity() + self.queue.capacity()) * size_of::<Entry>()
+            + self.held.capacity() * size_of::<Held>()
+    }
+
     /// Gives back memory that an idle session does not need.
     pub fn shrink(&mut self) {
         /// Rings with room for so many more than they hold are left alone.
