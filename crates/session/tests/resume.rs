@@ -2,6 +2,7 @@
 
 mod support;
 
+use Overflow::{Disconnect, DropNewest, DropOldest};
 use martlet_codec::AckKind::{PubAck, PubComp, PubRec};
 use martlet_codec::QoS;
 use martlet_session::{Acked, DropReason, Link, Offered, OutboundLimits, Overflow};
@@ -275,7 +276,6 @@ fn the_queue_gives_way_by_policy() {
             .collect();
         assert_eq!(names.join(" "), dropped, "{queued} + {new}");
     };
-    use Overflow::{Disconnect, DropNewest, DropOldest};
     check(
         DropOldest,
         "a:1 b:2 c:1",

@@ -177,7 +177,7 @@ fn start(probe: &Probe, options: CommitOptions) -> (GroupCommitter<Probe>, Arc<E
     let (planner, _) = load(probe, &mut ()).expect("loads");
     // A heartbeat would add batches that the tests do not count.
     let options = CommitOptions {
-        heartbeat: Duration::from_secs(3_600),
+        heartbeat: Duration::from_hours(1),
         ..options
     };
     let committer = GroupCommitter::start(probe.clone(), planner, options, || {
@@ -350,7 +350,7 @@ fn a_full_disk_is_tried_again() {
 fn a_full_disk_does_not_hold_up_the_end() {
     let probe = Probe::new();
     let options = CommitOptions {
-        retry_after: Duration::from_secs(3_600),
+        retry_after: Duration::from_hours(1),
         ..CommitOptions::default()
     };
     let (committer, ear) = start(&probe, options);
@@ -381,7 +381,7 @@ fn fsync_policies_sync_when_they_say() {
         assert_eq!(probe.syncs(), syncs_at_end, "{fsync:?}");
     };
     check(Fsync::Always, true, 3);
-    check(Fsync::Interval(Duration::from_secs(3_600)), false, 1);
+    check(Fsync::Interval(Duration::from_hours(1)), false, 1);
     check(Fsync::Never, false, 0);
 }
 
