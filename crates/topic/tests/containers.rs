@@ -210,7 +210,12 @@ fn a_walk_skips_what_cannot_match() {
     let slices = |pattern: &str, budget: usize| {
         let (mut count, mut found, mut cursor) = (0, 0, None);
         loop {
-            cursor = tree.walk(filter(pattern), cursor.as_ref(), &mut { budget }, |_, ()| found += 1);
+            cursor = tree.walk(
+                filter(pattern),
+                cursor.as_ref(),
+                &mut { budget },
+                |_, ()| found += 1,
+            );
             count += 1;
             if cursor.is_none() {
                 return (count, found);

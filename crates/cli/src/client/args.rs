@@ -54,7 +54,7 @@ pub struct Common {
     /// Port of the broker
     #[arg(short, long, default_value_t = 1883, help_heading = "Connection")]
     pub port: u16,
-    /// Everything in one: mqtt://[USER[:PASSWORD]@]HOST[:PORT][/TOPIC], or ws://[USER[:PASSWORD]@]HOST[:PORT]/PATH
+    /// Everything in one: mqtt://USER:PASSWORD@HOST:PORT/TOPIC, or ws://USER:PASSWORD@HOST:PORT/PATH; all but HOST may be left out
     #[arg(short = 'L', long, conflicts_with_all = ["host", "port"], help_heading = "Connection")]
     pub url: Option<String>,
     /// Client id; without one the broker chooses
