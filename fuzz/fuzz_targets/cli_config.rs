@@ -13,6 +13,8 @@ fuzz_target!(|data: &[u8]| {
         Ok(loaded) => loaded,
         Err(problems) => {
             assert!(!problems.list.is_empty());
+            #[cfg(planted_bug)]
+            assert!(problems.list.len() < 12);
             for problem in &problems.list {
                 if let Origin::File(span) = &problem.origin {
                     assert!(span.end <= text.len());
@@ -23,8 +25,6 @@ fuzz_target!(|data: &[u8]| {
             return;
         }
     };
-    #[cfg(planted_bug)]
-    assert!(loaded.settings.broker.limits.user_properties_max < 1_000);
     for origins in [false, true] {
         let printed = loaded.print(PrintOptions { format: Format::Toml, origins, secrets: true });
         let again = parse("printed", &printed).expect("what is printed is a configuration");

@@ -12,7 +12,13 @@ use super::tree::{DEPTH_MAX, Entry, KeyPath, Node, Origin, Step, Value};
 const ENV_PREFIX: &str = "MARTLET_";
 
 /// Variables that begin like ours but are read elsewhere: by `--config`, and by the developers' tools.
-const ENV_OTHERS: [&str; 2] = ["MARTLET_CONFIG", "MARTLET_PAHO_SUITE"];
+const ENV_OTHERS: [&str; 5] = [
+    "MARTLET_BROKER_ADDRESS",
+    "MARTLET_BROKER_WEBSOCKET",
+    "MARTLET_CONFIG",
+    "MARTLET_MUTANT",
+    "MARTLET_PAHO_SUITE",
+];
 
 /// Most problems of one layer that are told.
 pub(crate) const PROBLEMS_MAX: usize = 20;
