@@ -2,10 +2,10 @@
 
 mod support;
 
-use Overflow::{Disconnect, DropNewest, DropOldest};
 use martlet_codec::AckKind::{PubAck, PubComp, PubRec};
 use martlet_codec::QoS;
-use martlet_session::{Acked, DropReason, Link, Offered, OutboundLimits, Overflow};
+use martlet_session::Overflow::{Disconnect, DropNewest, DropOldest};
+use martlet_session::{Acked, DropReason, Link, Offered, OutboundLimits};
 use support::*;
 
 fn limits() -> OutboundLimits {
@@ -389,11 +389,7 @@ fn limits_of_zero_queue_nothing() {
             ..limits()
         },
     ] {
-        for overflow in [
-            Overflow::DropOldest,
-            Overflow::DropNewest,
-            Overflow::Disconnect,
-        ] {
+        for overflow in [DropOldest, DropNewest, Disconnect] {
             let mut peer = Peer::new(OutboundLimits {
                 overflow,
                 ..limits.clone()
