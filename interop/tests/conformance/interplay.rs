@@ -99,7 +99,8 @@ async fn order_survives_a_reconnect() {
         p.publish(publish(&topic, "8").qos1(1)).await;
         for number in 0..9 {
             let seen = c.expect_message(&format!("{number}")).await;
-            assert_eq!(seen.dup, number < 4, "{number}");
+            // Later ones may have been sent into the old connection before its end was noticed.
+            assert!(seen.dup || number >= 4, "{number}");
         }
         c.expect_nothing().await;
     }
