@@ -816,7 +816,7 @@ async fn a_full_event_queue_stops_reading_and_nothing_is_lost() {
 async fn keep_alive_pings_and_gives_up() {
     let options = ConnectOptions::default().keep_alive_secs(4);
     let (_client, mut events, server) = connected(options, PropsBuf::new()).await;
-    let mut server = server.limit(Duration::from_secs(60));
+    let mut server = server.limit(Duration::from_mins(1));
     for _ in 0..3 {
         server.expect(&Packet::PingReq).await.unwrap();
         server.send(&Packet::PingResp).await.unwrap();
@@ -834,7 +834,7 @@ async fn no_keep_alive_no_pings() {
     let props = PropsBuf::new().with(Property::ServerKeepAlive(0));
     let options = ConnectOptions::default().keep_alive_secs(4);
     let (_client, _events, server) = connected(options, props).await;
-    let mut server = server.limit(Duration::from_secs(3600));
+    let mut server = server.limit(Duration::from_hours(1));
     let silence = server.receive().await.expect_err("nothing to say");
     assert!(matches!(silence, RawError::Timeout(_)), "{silence:?}");
 }
