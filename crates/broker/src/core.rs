@@ -372,11 +372,27 @@ impl Core {
     }
 
     /// Hands in what a call into an outbound half asks to be stored. Called under that session's outbox lock, so
-    /// that every later operation of the session has a higher position (rule 2).
-    pub(crate) fn settle(&self, outbox: &mut Outbox, effects: &mut Effects) {
-        if !effects.ops.is_empty() {
+    /// that every later operation of the session has a higher position (rule 2). Packets that wait for the batch
+    /// are released when the watermark has passed it.
+    pub(crate) fn settle(
+        &self,
+        session: &Arc<Session>,
+        outbox: &mut Outbox,
+        effects: &mut Effects,
+        now: Timestamp,
+    ) {
+        // A release may bring operations of its own; each round has fewer packets to release.
+        while !effects.ops.is_empty() {
             let lsn = self.committer.submit(std::mem::take(&mut effects.ops));
             outbox.half.submitted(lsn);
+            if outbox.half.waits_for().is_some() {
+                // Ask to be woken, then look: the watermark may be there already.
+                self.commits.wait(session);
+                let watermark = self.committer.watermark();
+                outbox
+                    .half
+                    .release(now, watermark, &mut outbox.out, effects);
+            }
         }
     }
 

@@ -26,6 +26,7 @@ mod retained;
 mod router;
 mod session;
 mod spares;
+mod subscriptions;
 mod sync;
 mod sys_topics;
 mod tasks;

@@ -25,7 +25,6 @@ pub(crate) struct Attach {
     pub(crate) identity: Identity,
     pub(crate) clean_start: bool,
     pub(crate) expiry_secs: u32,
-    pub(crate) link: Link,
     pub(crate) will: Option<Will>,
     /// Silence after which the client counts as gone; 0 for none.
     pub(crate) silence_max_millis: u64,
@@ -174,7 +173,7 @@ impl Core {
     }
 
     /// Starts deliveries: CONNACK, then what is in flight is sent again, then the queue [MQTT-3.2.0-1].
-    pub(crate) fn go_online(&self, session: &Session, epoch: u64, link: Link, connack: &[u8]) {
+    pub(crate) fn go_online(&self, session: &Arc<Session>, epoch: u64, link: Link, connack: &[u8]) {
         let mut effects = Effects::default();
         let now = self.clock.now();
         session.with_outbox(|outbox| {
@@ -183,7 +182,7 @@ impl Core {
                 outbox
                     .half
                     .connect(now, link, &mut outbox.out, &mut effects);
-                self.settle(outbox, &mut effects);
+                self.settle(session, outbox, &mut effects, now);
             }
         });
         session.set_availability(Availability::Online);
@@ -330,7 +329,7 @@ impl Core {
             state.generation += 1;
             (std::mem::take(&mut state.subscriptions), state.will.take())
         };
-        for filter in subscriptions.keys() {
+        for filter in subscriptions.filters() {
             self.drop_subscription(session, filter);
         }
         claim.set(None);

@@ -407,7 +407,7 @@ impl Core {
                     effects,
                 ),
             };
-            self.settle(outbox, effects);
+            self.settle(session, outbox, effects, now);
             let waker = outbox.to_wake();
             let pressed = outbox.is_under_pressure(pressure_at);
             Some((offered, waker, pressed))

@@ -5,7 +5,6 @@
 //! under the lock ends this session and no other (architecture rules 3, 6, 15).
 
 use std::{
-    collections::BTreeMap,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering},
@@ -14,12 +13,12 @@ use std::{
 };
 
 use arc_swap::ArcSwapOption;
-use martlet_codec::{QoS, ReasonCode, SubscribeOptions};
+use martlet_codec::{QoS, ReasonCode};
 use martlet_session::{DropReason, Inbound, OutBuf, Outbound};
 use martlet_storage::{SessionId, Timestamp};
 use parking_lot::Mutex;
 
-use crate::{hooks::Identity, router};
+use crate::{hooks::Identity, router, subscriptions::Subscriptions};
 
 /// A client that cannot keep up drops thousands of messages a second; the log gets one line in this time.
 const DROPS_LOGGED_EVERY_MILLIS: u64 = 60_000;
@@ -91,8 +90,7 @@ pub(crate) struct Kick {
 /// What only the owner, the directory and timers touch.
 #[derive(Default)]
 pub(crate) struct State {
-    /// By filter text as subscribed, share prefix included.
-    pub(crate) subscriptions: BTreeMap<Box<str>, Subscribed>,
+    pub(crate) subscriptions: Subscriptions,
     /// QoS 2 identifiers received and not released (rule 6: they belong to the session).
     pub(crate) inbound: Inbound,
     pub(crate) will: Option<Will>,
@@ -102,13 +100,6 @@ pub(crate) struct State {
     /// When the session ends unless a client comes back.
     pub(crate) expires: Option<Timestamp>,
     pub(crate) username: Option<Arc<str>>,
-}
-
-/// A subscription as the session remembers it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Subscribed {
-    pub(crate) options: SubscribeOptions,
-    pub(crate) subscription_id: Option<u32>,
 }
 
 /// A will, until it fires or is discarded.

@@ -179,7 +179,7 @@ impl<S: ByteStream> Connection<S> {
                 &mut outbox.out,
                 &mut effects,
             );
-            core.settle(outbox, &mut effects);
+            core.settle(&self.session, outbox, &mut effects, now);
             Some(acked)
         });
         core.count(&mut effects);

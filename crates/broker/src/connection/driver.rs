@@ -100,10 +100,19 @@ pub(super) enum Parked {
     ),
 }
 
-/// A wait for a slow subscriber.
+/// A wait for a slow subscriber, or for memory.
 struct Pause {
-    subscriber: Arc<Session>,
+    subscriber: Option<Arc<Session>>,
     timeout: Pin<Box<tokio::time::Sleep>>,
+}
+
+/// Why output has come to rest.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Output {
+    /// There is nothing more; whoever appends wakes us.
+    Idle,
+    /// The socket takes no more; it wakes us when it does.
+    Blocked,
 }
 
 /// What a packet handler wants.
@@ -169,17 +178,13 @@ impl<S: ByteStream> Connection<S> {
         }
     }
 
-    /// Runs until the connection ends, then lets go of the session and closes.
-    pub(crate) async fn run(mut self) {
-        let end = std::future::poll_fn(|cx| self.poll_turn(cx)).await;
-        self.finish(end).await;
-    }
-
-    fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+    /// Reads, routes and writes until the connection ends.
+    pub(super) fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<End> {
         for _ in 0..ROUNDS {
-            if let Err(end) = self.poll_output(cx) {
-                return Poll::Ready(end);
-            }
+            let output = match self.poll_output(cx) {
+                Ok(output) => output,
+                Err(end) => return Poll::Ready(end),
+            };
             match self.poll_input(cx) {
                 Poll::Ready(Ok(())) => {}
                 Poll::Ready(Err(end)) => {
@@ -187,8 +192,9 @@ impl<S: ByteStream> Connection<S> {
                     let _ = self.poll_output(cx);
                     return Poll::Ready(end);
                 }
-                // New output may have been appended while input was looked at; the outbox wakes us then.
-                Poll::Pending if self.local.is_empty() => return Poll::Pending,
+                Poll::Pending if output == Output::Blocked || self.local.is_empty() => {
+                    return Poll::Pending;
+                }
                 Poll::Pending => {}
             }
         }
@@ -199,7 +205,7 @@ impl<S: ByteStream> Connection<S> {
     // ---------------------------------------------------------------- output
 
     /// Writes until there is nothing more, or the socket takes no more; then something will wake us.
-    fn poll_output(&mut self, cx: &mut Context<'_>) -> Result<(), End> {
+    fn poll_output(&mut self, cx: &mut Context<'_>) -> Result<Output, End> {
         self.release_acks();
         loop {
             if self.chunk.is_empty() {
@@ -212,7 +218,7 @@ impl<S: ByteStream> Connection<S> {
                             Poll::Pending => {}
                         }
                     }
-                    return Ok(());
+                    return Ok(Output::Idle);
                 }
             }
             let written = {
@@ -230,7 +236,8 @@ impl<S: ByteStream> Connection<S> {
                 }
                 Poll::Ready(Err(error)) => return Err(stream_end(&error)),
                 Poll::Pending => {
-                    return self.note_stall(cx);
+                    self.note_stall(cx)?;
+                    return Ok(Output::Blocked);
                 }
             }
         }
@@ -271,7 +278,7 @@ impl<S: ByteStream> Connection<S> {
             outbox.append(local);
             if outbox.half.has_queued() {
                 outbox.half.pump(now, &mut outbox.out, &mut effects);
-                core.settle(outbox, &mut effects);
+                core.settle(session, outbox, &mut effects, now);
             }
             if !outbox.waiting.is_empty() && !outbox.is_under_pressure(pressure / 2) {
                 for waiting in outbox.waiting.drain(..) {
@@ -359,7 +366,8 @@ impl<S: ByteStream> Connection<S> {
 
     fn poll_input(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), End>> {
         if self.parked.is_some() {
-            ready!(self.poll_parked(cx))?;
+            // What was decided may have brought output.
+            return self.poll_parked(cx);
         }
         if self.pause.is_some() {
             ready!(self.poll_pause(cx));
@@ -491,6 +499,11 @@ impl<S: ByteStream> Connection<S> {
                     self.since_pause = 0;
                     break;
                 }
+            }
+            if self.core.memory.is_above() && work.sink.counts.has_publish_received() {
+                // Publishers are what fills memory: each batch of theirs costs them a pause.
+                self.start_pause(None);
+                break;
             }
             if self.acks.is_full() {
                 break;
@@ -630,16 +643,20 @@ impl<S: ByteStream> Connection<S> {
             progressed
         });
         if waits == Some(true) {
-            let timeout = Box::pin(tokio::time::sleep(PRESSURE_WAIT));
-            self.pause = Some(Pause {
-                subscriber,
-                timeout,
-            });
-            self.set_reading(false);
+            self.start_pause(Some(subscriber));
             true
         } else {
             false
         }
+    }
+
+    fn start_pause(&mut self, subscriber: Option<Arc<Session>>) {
+        let timeout = Box::pin(tokio::time::sleep(PRESSURE_WAIT));
+        self.pause = Some(Pause {
+            subscriber,
+            timeout,
+        });
+        self.set_reading(false);
     }
 
     fn poll_pause(&mut self, cx: &mut Context<'_>) -> Poll<()> {
@@ -647,21 +664,17 @@ impl<S: ByteStream> Connection<S> {
             return Poll::Ready(());
         };
         let pressure = self.core.pressure_bytes() / 2;
-        let over = pause
-            .subscriber
-            .with_outbox(|outbox| {
-                let over = !outbox.is_under_pressure(pressure);
-                if !over
-                    && !outbox
-                        .waiting
-                        .iter()
-                        .any(|waiting| waiting.will_wake(cx.waker()))
-                {
+        let over = pause.subscriber.as_ref().is_some_and(|subscriber| {
+            let drained = subscriber.with_outbox(|outbox| {
+                let drained = !outbox.is_under_pressure(pressure);
+                let known = |waiting: &std::task::Waker| waiting.will_wake(cx.waker());
+                if !drained && !outbox.waiting.iter().any(known) {
                     outbox.waiting.push(cx.waker().clone());
                 }
-                over
-            })
-            .unwrap_or(true);
+                drained
+            });
+            drained.unwrap_or(true)
+        });
         if over || pause.timeout.as_mut().poll(cx).is_ready() {
             self.pause = None;
             self.set_reading(true);
@@ -751,7 +764,7 @@ impl Core {
                 return None;
             }
             outbox.half.expire(now, &mut effects);
-            self.settle(outbox, &mut effects);
+            self.settle(session, outbox, &mut effects, now);
             if outbox.half.counts() == martlet_session::OutboundCounts::default() {
                 Outbound::shrink(&mut outbox.half);
             }

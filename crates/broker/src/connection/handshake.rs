@@ -302,7 +302,6 @@ async fn attach(
             identity: identity.clone(),
             clean_start: connect.clean_start,
             expiry_secs,
-            link,
             will,
             silence_max_millis: u64::from(keep_alive_secs) * 1_500,
         })

@@ -87,8 +87,9 @@ pub(crate) async fn serve<S: ByteStream>(
     started: tokio::time::Instant,
 ) {
     // The handshake's future is large; boxed, it is gone once the client is connected.
-    let Some(connection) = Box::pin(handshake::run(core, stream, origin, started)).await else {
+    let Some(mut connection) = Box::pin(handshake::run(core, stream, origin, started)).await else {
         return;
     };
-    connection.run().await;
+    let end = std::future::poll_fn(|cx| connection.poll_turn(cx)).await;
+    Box::pin(connection.finish(end)).await;
 }

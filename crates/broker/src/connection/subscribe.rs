@@ -21,7 +21,8 @@ use crate::{
     counters::{Event, Limit},
     hooks::Decision,
     router::{Group, Subscription},
-    session::{Session, Subscribed},
+    session::Session,
+    subscriptions::Subscribed,
     work::{Work, with_work},
 };
 
@@ -273,7 +274,7 @@ impl<S: ByteStream> Connection<S> {
             .state
             .lock()
             .subscriptions
-            .insert(text.into(), subscribed);
+            .insert(text, subscribed);
         if self.session.durable {
             ops.push(StoreOp::PutSubscription {
                 session: self.session.id,
@@ -288,7 +289,7 @@ impl<S: ByteStream> Connection<S> {
     fn has_room_for(&self, text: &str) -> bool {
         let state = self.session.state.lock();
         state.subscriptions.len() < self.config.limits.subscriptions_per_client_max
-            || state.subscriptions.contains_key(text)
+            || state.subscriptions.contains(text)
     }
 
     /// Puts a subscription in force; the retained messages that belong to it come back as a replay.
@@ -321,13 +322,7 @@ impl<S: ByteStream> Connection<S> {
         let mut codes = Vec::new();
         let mut ops = Vec::new();
         for text in unsubscribe.filters.iter() {
-            let removed = self
-                .session
-                .state
-                .lock()
-                .subscriptions
-                .remove(text)
-                .is_some();
+            let removed = self.session.state.lock().subscriptions.remove(text);
             if removed {
                 self.core.drop_subscription(&self.session, text);
                 self.replays.retain(|replay| replay.filter() != text);
@@ -416,7 +411,7 @@ impl Core {
             outbox
                 .half
                 .take_unsent_shared(group.tag(), with_inflight, &mut rows, &mut effects);
-            self.settle(outbox, &mut effects);
+            self.settle(session, outbox, &mut effects, now);
         });
         self.count(&mut effects);
         with_work(|work| {

@@ -242,6 +242,11 @@ impl Local {
         self.add(PAYLOAD_IN, payload_bytes as u64);
     }
 
+    /// Whether this batch has brought a PUBLISH.
+    pub fn has_publish_received(&self) -> bool {
+        self.touched & (0b111 << PUBLISH_IN) != 0
+    }
+
     /// `count` PUBLISH packets with this payload were encoded for clients, duplicates included.
     pub fn publish_sent(&mut self, qos: QoS, payload_bytes: usize, count: u64) {
         self.add(PACKETS_OUT + PUBLISH, count);

@@ -1,0 +1,151 @@
+//! What one client may do to another: nothing (architecture rules 7, 8 and 15).
+
+use std::sync::Arc;
+
+use martlet_broker::{
+    Broker,
+    hooks::{Authenticator, Authorizer, ConnectRequest, Decision, Identity, Refusal},
+};
+use martlet_client::RawConnection;
+use martlet_codec::{AckKind, Packet, QoS, Version};
+
+use crate::ground::{
+    builder, connect_packet, connected, expect_ack, expect_connack, expect_silence, open, payload,
+    publish, send, subscribed,
+};
+
+/// Panics about one topic, at publishing or at delivery.
+struct Explosive;
+
+impl Authenticator for Explosive {
+    fn authenticate(&self, _request: ConnectRequest) -> Decision<Result<u32, Refusal>> {
+        Decision::Ready(Ok(0))
+    }
+}
+
+impl Authorizer for Explosive {
+    fn publish(&self, _who: &Identity, topic: &str, _qos: QoS, _retain: bool) -> Decision<bool> {
+        assert_ne!(topic, "explode", "injected");
+        Decision::Ready(true)
+    }
+
+    fn subscribe(&self, _who: &Identity, _filter: &str, qos: QoS) -> Decision<Option<QoS>> {
+        Decision::Ready(Some(qos))
+    }
+
+    fn judges_deliveries(&self, _who: &Identity) -> bool {
+        true
+    }
+
+    fn deliver(&self, _who: &Identity, topic: &str) -> bool {
+        assert_ne!(topic, "explode at delivery", "injected");
+        true
+    }
+}
+
+#[tokio::test]
+async fn a_panic_ends_the_connection_and_session_it_happened_in_and_nothing_else() {
+    let broker = builder()
+        .access(Arc::new(Explosive), Arc::new(Explosive))
+        .start()
+        .expect("sound settings");
+    let mut subscriber = connected(&broker, "s", true).await;
+    subscribed(&mut subscriber, "#", QoS::AtLeastOnce).await;
+    for topic in ["explode", "explode at delivery"] {
+        let client_id = format!("victim of {topic}");
+        let mut victim = connected(&broker, &client_id, false).await;
+        send(&mut victim, publish(topic, "x", QoS::AtLeastOnce, 1)).await;
+        victim.expect_eof().await.expect("closed");
+        // Nothing half done is resumed.
+        let mut again = open(&broker, Version::V311);
+        send(
+            &mut again,
+            Packet::Connect(connect_packet(&client_id, Version::V311, false)),
+        )
+        .await;
+        expect_connack(&mut again, false).await;
+        send(&mut again, publish("fine", topic, QoS::AtLeastOnce, 2)).await;
+        expect_ack(&mut again, AckKind::PubAck, 2).await;
+        assert_eq!(payload(&mut subscriber).await, topic);
+        send(
+            &mut subscriber,
+            crate::ground::ack(AckKind::PubAck, subscriber_id(topic)),
+        )
+        .await;
+    }
+    expect_silence(&mut subscriber).await;
+}
+
+/// The subscriber's packet ids count up from one.
+fn subscriber_id(topic: &str) -> u16 {
+    if topic == "explode" { 1 } else { 2 }
+}
+
+/// A client with a small pipe that subscribes to `filter` and then never reads again.
+async fn deaf(broker: &Broker, filter: &str, qos: QoS) -> RawConnection {
+    let (ours, theirs) = tokio::io::duplex(2_048);
+    broker.attach(theirs, "deaf");
+    let mut client = RawConnection::over(ours).version(Version::V311);
+    send(
+        &mut client,
+        Packet::Connect(connect_packet("deaf", Version::V311, true)),
+    )
+    .await;
+    expect_connack(&mut client, false).await;
+    subscribed(&mut client, filter, qos).await;
+    client
+}
+
+#[tokio::test]
+async fn a_subscriber_that_does_not_read_delays_and_costs_the_others_nothing() {
+    let broker = builder().start().expect("sound settings");
+    let _deaf = deaf(&broker, "t", QoS::AtMostOnce).await;
+    let mut reader = connected(&broker, "reader", true).await;
+    subscribed(&mut reader, "t", QoS::AtMostOnce).await;
+    let mut publisher = connected(&broker, "p", true).await;
+    let body = "x".repeat(512);
+    // Twenty times what may wait for the one that does not read.
+    let rounds = 20 * 4 * 1024 * 1024 / body.len() / 64;
+    for _ in 0..rounds / 16 {
+        for _ in 0..64 {
+            send(&mut publisher, publish("t", &body, QoS::AtMostOnce, 0)).await;
+        }
+        for _ in 0..64 {
+            assert_eq!(payload(&mut reader).await.len(), body.len());
+        }
+    }
+    expect_silence(&mut publisher).await;
+}
+
+#[tokio::test]
+async fn a_client_that_reads_nothing_still_has_its_own_messages_processed_up_to_a_bound() {
+    // Acknowledgements it does not read pile up to a bound, then the broker stops reading from it.
+    let broker = builder().start().expect("sound settings");
+    let (ours, theirs) = tokio::io::duplex(4_096);
+    broker.attach(theirs, "deaf publisher");
+    let mut publisher = RawConnection::over(ours).version(Version::V311);
+    send(
+        &mut publisher,
+        Packet::Connect(connect_packet("deaf publisher", Version::V311, true)),
+    )
+    .await;
+    expect_connack(&mut publisher, false).await;
+    let mut sent = 0_u32;
+    loop {
+        let id = u16::try_from(sent % 60_000 + 1).expect("in range");
+        let packet = publish("t", "x", QoS::AtLeastOnce, id);
+        let write = publisher.send(&packet);
+        match tokio::time::timeout(std::time::Duration::from_millis(300), write).await {
+            Ok(result) => result.expect("the connection stays"),
+            Err(_) => break,
+        }
+        sent += 1;
+        assert!(
+            sent < 1_000_000,
+            "the broker reads without end from a client that never reads"
+        );
+    }
+    // Others are served meanwhile.
+    let mut other = connected(&broker, "other", true).await;
+    expect_silence(&mut other).await;
+}

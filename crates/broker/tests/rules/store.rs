@@ -1,0 +1,200 @@
+//! What waits for the store (architecture section 7), shown with a store that commits when told.
+
+use std::time::Duration;
+
+use martlet_codec::{AckKind, Packet, QoS, Version};
+
+use crate::ground::{
+    ack, connect_packet, connected, expect_ack, expect_connack, expect_silence, expect_suback,
+    open, payload, publish, send, send_subscribe, subscribed, with_store,
+};
+
+/// A session that is stored, with one subscription; everything so far is committed.
+async fn durable(
+    broker: &martlet_broker::Broker,
+    committer: &martlet_storage::ManualCommitter,
+    client_id: &str,
+    filter: &str,
+    qos: QoS,
+) -> martlet_client::RawConnection {
+    let mut client = open(broker, Version::V311);
+    send(
+        &mut client,
+        Packet::Connect(connect_packet(client_id, Version::V311, false)),
+    )
+    .await;
+    commit_when_pending(committer).await;
+    expect_connack(&mut client, false).await;
+    send_subscribe(&mut client, 1, filter, qos).await;
+    commit_when_pending(committer).await;
+    expect_suback(&mut client, 1, qos).await;
+    client
+}
+
+/// Waits until the broker has handed something in, then commits it.
+async fn commit_when_pending(committer: &martlet_storage::ManualCommitter) {
+    wait_until(|| committer.pending() > 0).await;
+    committer.commit_all();
+}
+
+async fn wait_until(condition: impl Fn() -> bool) {
+    for _ in 0..10_000 {
+        if condition() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    panic!("the broker did not do it in time");
+}
+
+#[tokio::test]
+async fn connack_of_a_new_session_and_suback_wait_for_their_commit() {
+    let (broker, committer) = with_store();
+    let mut client = open(&broker, Version::V311);
+    send(
+        &mut client,
+        Packet::Connect(connect_packet("a", Version::V311, false)),
+    )
+    .await;
+    wait_until(|| committer.pending() > 0).await;
+    let early = tokio::time::timeout(Duration::from_millis(50), client.receive()).await;
+    assert!(early.is_err(), "CONNACK waits");
+    committer.commit_all();
+    expect_connack(&mut client, false).await;
+
+    send_subscribe(&mut client, 1, "t", QoS::AtLeastOnce).await;
+    wait_until(|| committer.pending() > 0).await;
+    expect_silence(&mut client).await;
+    committer.commit_all();
+    expect_suback(&mut client, 1, QoS::AtLeastOnce).await;
+}
+
+#[tokio::test]
+async fn qos_1_reaches_a_live_subscriber_at_once_and_puback_waits() {
+    let (broker, committer) = with_store();
+    let mut subscriber = durable(&broker, &committer, "s", "t", QoS::AtLeastOnce).await;
+    let mut publisher = connected(&broker, "p", true).await;
+    send(&mut publisher, publish("t", "one", QoS::AtLeastOnce, 5)).await;
+    assert_eq!(payload(&mut subscriber).await, "one");
+    expect_silence(&mut publisher).await;
+    committer.commit_all();
+    expect_ack(&mut publisher, AckKind::PubAck, 5).await;
+}
+
+#[tokio::test]
+async fn acknowledgements_leave_in_order_of_receipt_behind_one_that_waits() {
+    let (broker, committer) = with_store();
+    let _subscriber = durable(&broker, &committer, "s", "t", QoS::AtLeastOnce).await;
+    let mut publisher = connected(&broker, "p", true).await;
+    send(&mut publisher, publish("t", "stored", QoS::AtLeastOnce, 5)).await;
+    send(
+        &mut publisher,
+        publish("nobody", "not stored", QoS::AtLeastOnce, 6),
+    )
+    .await;
+    expect_silence(&mut publisher).await;
+    committer.commit_all();
+    expect_ack(&mut publisher, AckKind::PubAck, 5).await;
+    expect_ack(&mut publisher, AckKind::PubAck, 6).await;
+}
+
+#[tokio::test]
+async fn qos_2_waits_in_both_directions_and_is_delivered_although_its_publisher_is_gone() {
+    let (broker, committer) = with_store();
+    let mut subscriber = durable(&broker, &committer, "s", "t", QoS::ExactlyOnce).await;
+    let mut publisher = durable(&broker, &committer, "p", "unused", QoS::AtMostOnce).await;
+    send(&mut publisher, publish("t", "one", QoS::ExactlyOnce, 5)).await;
+    wait_until(|| committer.pending() > 0).await;
+    expect_silence(&mut publisher).await;
+    expect_silence(&mut subscriber).await;
+    drop(publisher);
+    wait_until(|| broker.clients_connected() == 1).await;
+    // The message belongs to the broker now (rule 1).
+    committer.commit_all();
+    // Binding the packet id is itself a batch that PUBLISH waits for.
+    commit_when_pending(&committer).await;
+    assert_eq!(payload(&mut subscriber).await, "one");
+    // PUBREL waits until "released" is stored.
+    send(&mut subscriber, ack(AckKind::PubRec, 1)).await;
+    wait_until(|| committer.pending() > 0).await;
+    expect_silence(&mut subscriber).await;
+    committer.commit_all();
+    expect_ack(&mut subscriber, AckKind::PubRel, 1).await;
+    send(&mut subscriber, ack(AckKind::PubComp, 1)).await;
+
+    // The publisher comes back and sends it again: answered, not delivered twice.
+    let mut publisher = open(&broker, Version::V311);
+    send(
+        &mut publisher,
+        Packet::Connect(connect_packet("p", Version::V311, false)),
+    )
+    .await;
+    commit_when_pending(&committer).await;
+    expect_connack(&mut publisher, true).await;
+    send(&mut publisher, publish("t", "one", QoS::ExactlyOnce, 5)).await;
+    expect_ack(&mut publisher, AckKind::PubRec, 5).await;
+    expect_silence(&mut subscriber).await;
+    // PUBCOMP waits until the identifier is forgotten.
+    committer.commit_all();
+    send(&mut publisher, ack(AckKind::PubRel, 5)).await;
+    wait_until(|| committer.pending() > 0).await;
+    expect_silence(&mut publisher).await;
+    committer.commit_all();
+    expect_ack(&mut publisher, AckKind::PubComp, 5).await;
+}
+
+#[tokio::test]
+async fn qos_0_and_clean_sessions_store_nothing_and_wait_for_nothing() {
+    let (broker, committer) = with_store();
+    let mut subscriber = connected(&broker, "s", true).await;
+    subscribed(&mut subscriber, "t", QoS::ExactlyOnce).await;
+    let mut publisher = connected(&broker, "p", true).await;
+    for (qos, packet_id) in [
+        (QoS::AtMostOnce, 1),
+        (QoS::AtLeastOnce, 2),
+        (QoS::ExactlyOnce, 3),
+    ] {
+        send(&mut publisher, publish("t", "x", qos, packet_id)).await;
+    }
+    expect_ack(&mut publisher, AckKind::PubAck, 2).await;
+    expect_ack(&mut publisher, AckKind::PubRec, 3).await;
+    for _ in 0..3 {
+        assert_eq!(payload(&mut subscriber).await, "x");
+    }
+    assert_eq!(committer.pending(), 0);
+}
+
+#[tokio::test]
+async fn a_retained_message_is_stored_before_it_is_acknowledged() {
+    let (broker, committer) = with_store();
+    let mut publisher = connected(&broker, "p", true).await;
+    let Packet::Publish(mut retained) = publish("t", "kept", QoS::AtLeastOnce, 5) else {
+        unreachable!()
+    };
+    retained.retain = true;
+    send(&mut publisher, Packet::Publish(retained)).await;
+    wait_until(|| committer.pending() > 0).await;
+    expect_silence(&mut publisher).await;
+    committer.commit_all();
+    expect_ack(&mut publisher, AckKind::PubAck, 5).await;
+}
+
+#[tokio::test]
+async fn a_store_that_failed_acknowledges_nothing_and_admits_nobody() {
+    let (broker, committer) = with_store();
+    let _subscriber = durable(&broker, &committer, "s", "t", QoS::AtLeastOnce).await;
+    let mut publisher = connected(&broker, "p", true).await;
+    send(&mut publisher, publish("t", "one", QoS::AtLeastOnce, 5)).await;
+    wait_until(|| committer.pending() > 0).await;
+    committer.fail("the disk is gone");
+    wait_until(|| broker.store_failed()).await;
+    expect_silence(&mut publisher).await;
+    let mut late = open(&broker, Version::V311);
+    send(
+        &mut late,
+        Packet::Connect(connect_packet("late", Version::V311, true)),
+    )
+    .await;
+    let answer = late.receive().await.expect("CONNACK");
+    assert!(matches!(answer.packet(), Packet::ConnAck(connack) if connack.reason.is_error()));
+}
