@@ -379,6 +379,12 @@ fn bodies_are_asked_for_once_and_within_bounds() {
     assert_eq!(peer.fx.need_bodies.len(), 21, "about a mebibyte");
     peer.pump();
     assert_eq!(peer.fx.need_bodies.len(), 21, "not twice");
+    peer.connect(v5());
+    assert_eq!(
+        peer.fx.need_bodies.len(),
+        42,
+        "but again on a new connection"
+    );
 
     let mut peer = Peer::durable(limits());
     let messages: Vec<Message> = (1..=200).map(|n| message("m", n, 10)).collect();

@@ -145,6 +145,7 @@ impl Outbound {
         });
         self.evicted = 0;
         self.inflight.start_over();
+        self.forget_requests();
         self.pump(now, out, fx);
     }
 

@@ -189,7 +189,7 @@ impl Outbound {
         }
     }
 
-    /// A body that was asked for cannot be read: its messages are given up.
+    /// A body that was asked for cannot be read: its messages are given up. Call [`Outbound::pump`] afterwards.
     pub fn body_lost(&mut self, message: MessageId, fx: &mut Effects) {
         let lost = |entry: &Entry| entry.has(flag::REQUESTED) && entry.message_id() == message;
         let (session, durable) = (self.session, self.durable);
@@ -225,7 +225,9 @@ impl Outbound {
     /// redistribution. With `with_inflight_qos1` also QoS 1 messages that wait for PUBACK, which may go to
     /// another member when this one leaves; a QoS 2 delivery once begun stays.
     ///
-    /// The deletions are in `fx.ops`: append the insertions elsewhere and submit both as one batch.
+    /// The deletions are in `fx.ops`: append the insertions elsewhere and submit both as one batch. A row whose
+    /// body is in the store can be handed to the other member with [`Outbound::restore_queued`] and
+    /// [`Outbound::pump`].
     pub fn take_unsent_shared(
         &mut self,
         share: u64,
@@ -266,8 +268,16 @@ impl Outbound {
             .map(|entry| (entry.id(), entry.message_id(), entry.qos()))
     }
 
+    /// A new connection asks anew: an answer to an earlier question may never come.
+    pub(super) fn forget_requests(&mut self) {
+        if self.durable {
+            for entry in self.inflight.iter_mut().chain(self.queue.iter_mut()) {
+                entry.clear(flag::REQUESTED);
+            }
+        }
+    }
+
     fn requested(&mut self, id: MessageId) -> impl Iterator<Item = &mut Entry> {
-        // Requests are made within the read-ahead of the front; more is not searched.
         let wanted =
             move |entry: &&mut Entry| entry.has(flag::REQUESTED) && entry.message_id() == id;
         self.inflight
