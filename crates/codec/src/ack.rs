@@ -141,7 +141,8 @@ impl Body for Ack<'_> {
     }
 
     #[inline]
-    fn put_body(&self, version: Version, dst: &mut impl BufMut) {
+    fn put(&self, remaining: u32, version: Version, dst: &mut impl BufMut) {
+        wire::put_header(self.first_byte(), remaining, dst);
         dst.put_u16(self.id.get());
         if !version.is_v5() {
             return;

@@ -76,7 +76,8 @@ impl Body for ConnAck<'_> {
         }
     }
 
-    fn put_body(&self, version: Version, dst: &mut impl BufMut) {
+    fn put(&self, remaining: u32, version: Version, dst: &mut impl BufMut) {
+        wire::put_header(self.first_byte(), remaining, dst);
         // Never with a refusal ([MQTT-3.2.2-6]), never in MQTT 3.1.
         let present =
             self.session_present && self.reason == ReasonCode::Success && version > Version::V31;

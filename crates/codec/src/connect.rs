@@ -284,7 +284,8 @@ impl Body for Connect<'_> {
         Ok(len)
     }
 
-    fn put_body(&self, _: Version, dst: &mut impl BufMut) {
+    fn put(&self, remaining: u32, _: Version, dst: &mut impl BufMut) {
+        wire::put_header(self.first_byte(), remaining, dst);
         let v5 = self.version.is_v5();
         wire::put_field(self.version.protocol_name(), dst);
         let bridge = if self.bridge && !v5 { BRIDGE_BIT } else { 0 };

@@ -77,7 +77,8 @@ impl Body for Disconnect<'_> {
         })
     }
 
-    fn put_body(&self, version: Version, dst: &mut impl BufMut) {
+    fn put(&self, remaining: u32, version: Version, dst: &mut impl BufMut) {
+        wire::put_header(self.first_byte(), remaining, dst);
         if !version.is_v5() {
             return;
         }
@@ -143,7 +144,8 @@ impl Body for Auth<'_> {
         }
     }
 
-    fn put_body(&self, _: Version, dst: &mut impl BufMut) {
+    fn put(&self, remaining: u32, _: Version, dst: &mut impl BufMut) {
+        wire::put_header(self.first_byte(), remaining, dst);
         if self.reason != ReasonCode::Success || !self.props.is_empty() {
             dst.put_u8(self.reason as u8);
             self.props.put(dst);

@@ -11,6 +11,7 @@ use crate::packet::packet_id;
 use crate::props::{Props, PropsContext};
 use crate::text;
 use crate::types::{PacketId, PacketType, QoS, Version};
+use crate::varint;
 use crate::wire::{self, Body};
 
 /// PUBLISH.
@@ -93,19 +94,38 @@ impl<'a> Publish<'a> {
         if dst.remaining_mut() < size.total - self.payload.len() {
             return Err(EncodeError::NoRoom);
         }
-        wire::put_header(self.first_byte(), size.remaining, dst);
-        self.put_variable_header(version, dst);
+        self.put_head(size.remaining, version, dst);
         Ok(())
     }
 
+    /// Fixed and variable header in as few writes as can be: each checks the room of `dst` anew.
     #[inline]
-    fn put_variable_header(&self, version: Version, dst: &mut impl BufMut) {
-        wire::put_field(self.topic.as_bytes(), dst);
-        if let (true, Some(id)) = (self.qos > QoS::AtMostOnce, self.id) {
-            dst.put_u16(id.get());
-        }
-        if version.is_v5() {
-            self.props.put(dst);
+    fn put_head(&self, remaining: u32, version: Version, dst: &mut impl BufMut) {
+        let (length, taken) = varint::to_bytes(remaining);
+        let topic_len = (self.topic.len() as u16).to_be_bytes();
+        let mut head = [
+            self.first_byte(),
+            length[0],
+            length[1],
+            length[2],
+            length[3],
+            0,
+            0,
+        ];
+        head[taken + 1] = topic_len[0];
+        head[taken + 2] = topic_len[1];
+        dst.put_slice(&head[..taken + 3]);
+        dst.put_slice(self.topic.as_bytes());
+
+        let id = self.id.filter(|_| self.qos > QoS::AtMostOnce);
+        let start = if id.is_some() { 0 } else { 2 };
+        let id = id.map_or(0, PacketId::get).to_be_bytes();
+        let (length, taken) = varint::to_bytes(self.props.as_bytes().len() as u32);
+        let end = if version.is_v5() { 2 + taken } else { 2 };
+        let tail = [id[0], id[1], length[0], length[1], length[2], length[3]];
+        dst.put_slice(&tail[start..end]);
+        if version.is_v5() && !self.props.is_empty() {
+            dst.put_slice(self.props.as_bytes());
         }
     }
 }
@@ -137,8 +157,8 @@ impl Body for Publish<'_> {
     }
 
     #[inline]
-    fn put_body(&self, version: Version, dst: &mut impl BufMut) {
-        self.put_variable_header(version, dst);
+    fn put(&self, remaining: u32, version: Version, dst: &mut impl BufMut) {
+        self.put_head(remaining, version, dst);
         dst.put_slice(self.payload);
     }
 }

@@ -149,7 +149,8 @@ impl Body for SubAck<'_> {
         Ok(2 + props + self.codes.len() as u64)
     }
 
-    fn put_body(&self, version: Version, dst: &mut impl BufMut) {
+    fn put(&self, remaining: u32, version: Version, dst: &mut impl BufMut) {
+        wire::put_header(self.first_byte(), remaining, dst);
         dst.put_u16(self.id.get());
         if version.is_v5() {
             self.props.put(dst);
@@ -205,7 +206,8 @@ impl Body for UnsubAck<'_> {
         Ok(2 + self.props.block_len() + self.codes.len() as u64)
     }
 
-    fn put_body(&self, version: Version, dst: &mut impl BufMut) {
+    fn put(&self, remaining: u32, version: Version, dst: &mut impl BufMut) {
+        wire::put_header(self.first_byte(), remaining, dst);
         dst.put_u16(self.id.get());
         if version.is_v5() {
             self.props.put(dst);

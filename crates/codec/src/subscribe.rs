@@ -281,7 +281,8 @@ impl Body for Subscribe<'_> {
         Ok(2 + props + self.filters.raw.len() as u64)
     }
 
-    fn put_body(&self, version: Version, dst: &mut impl BufMut) {
+    fn put(&self, remaining: u32, version: Version, dst: &mut impl BufMut) {
+        wire::put_header(self.first_byte(), remaining, dst);
         dst.put_u16(self.id.get());
         if version.is_v5() {
             self.props.put(dst);
@@ -445,7 +446,8 @@ impl Body for Unsubscribe<'_> {
         Ok(2 + props + self.filters.raw.len() as u64)
     }
 
-    fn put_body(&self, version: Version, dst: &mut impl BufMut) {
+    fn put(&self, remaining: u32, version: Version, dst: &mut impl BufMut) {
+        wire::put_header(self.first_byte(), remaining, dst);
         dst.put_u16(self.id.get());
         if version.is_v5() {
             self.props.put(dst);

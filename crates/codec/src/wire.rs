@@ -15,8 +15,8 @@ pub(crate) trait Body {
     /// The remaining length, or why the packet cannot be expressed in `version`.
     fn remaining_len(&self, version: Version) -> Result<u64, EncodeError>;
 
-    /// Writes exactly `remaining_len` bytes.
-    fn put_body(&self, version: Version, dst: &mut impl BufMut);
+    /// Writes the whole packet, whose remaining length is `remaining`.
+    fn put(&self, remaining: u32, version: Version, dst: &mut impl BufMut);
 }
 
 /// The exact size of a packet.
@@ -51,8 +51,7 @@ pub(crate) fn encode<B: Body>(
     if dst.remaining_mut() < size.total {
         return Err(EncodeError::NoRoom);
     }
-    put_header(packet.first_byte(), size.remaining, dst);
-    packet.put_body(version, dst);
+    packet.put(size.remaining, version, dst);
     Ok(())
 }
 

@@ -5,12 +5,14 @@
 //! a shared slice when it encodes: beside it stands our `encode_head` with the payload shared in the
 //! same way.
 
+mod cpu_time;
 #[path = "../../inputs/mod.rs"]
 mod inputs;
 
 use std::hint::black_box;
 
 use bytes::{Bytes, BytesMut};
+use cpu_time::CpuTime;
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use martlet_codec::{Packet, Split, Version, split};
 use ntex_bytes::{BytePageSize, BytePages};
@@ -25,13 +27,15 @@ fn ours(bytes: &[u8]) -> Packet<'_> {
     Packet::decode(frame, black_box(Version::V5)).expect("inputs decode")
 }
 
-fn decode(criterion: &mut Criterion) {
+fn decode(criterion: &mut Criterion<CpuTime>) {
     for input in inputs::all() {
         let mut group = criterion.benchmark_group(format!("decode {}", input.name));
         group.bench_function("martlet", |bencher| {
             bencher.iter_batched_ref(
                 || BytesMut::from(&input.bytes[..]),
-                |buffer| drop(black_box(ours(buffer))),
+                |buffer| {
+                    black_box(ours(buffer));
+                },
                 BatchSize::SmallInput,
             );
         });
@@ -54,7 +58,7 @@ fn decode(criterion: &mut Criterion) {
     }
 }
 
-fn encode(criterion: &mut Criterion) {
+fn encode(criterion: &mut Criterion<CpuTime>) {
     for input in inputs::all() {
         let mut group = criterion.benchmark_group(format!("encode {}", input.name));
 
@@ -93,7 +97,11 @@ fn encode(criterion: &mut Criterion) {
         }
         let codec = ntex::Codec::new();
         let mut buffer = ntex_bytes::BytesMut::from(&input.bytes[..]);
-        let theirs = match codec.decode(&mut buffer).expect("inputs decode").expect("whole") {
+        let theirs = match codec
+            .decode(&mut buffer)
+            .expect("inputs decode")
+            .expect("whole")
+        {
             ntex::Decoded::Packet(packet, _) => ntex::Encoded::Packet(packet),
             ntex::Decoded::Publish(publish, payload, _) => {
                 ntex::Encoded::Publish(publish, Some(payload))
@@ -115,5 +123,9 @@ fn encode(criterion: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, decode, encode);
+criterion_group! {
+    name = benches;
+    config = Criterion::default().with_measurement(CpuTime);
+    targets = decode, encode
+}
 criterion_main!(benches);
