@@ -88,9 +88,12 @@ pub(crate) struct Commits {
 }
 
 impl Commits {
-    /// Wakes the owner of `session` when the watermark has moved.
+    /// Wakes the owner of `session` once, soon after the watermark has moved. Look at the watermark after the call,
+    /// not only before: it may have moved in between.
     pub(crate) fn wait(&self, session: &Arc<Session>) {
-        self.waiting.lock().push(Arc::clone(session));
+        if !session.asked_for_commit.swap(true, Ordering::AcqRel) {
+            self.waiting.lock().push(Arc::clone(session));
+        }
     }
 
     /// Wakes every owner that waits.
@@ -98,6 +101,8 @@ impl Commits {
         self.changed.notify_waiters();
         let waiting = std::mem::take(&mut *self.waiting.lock());
         for session in waiting {
+            // An owner that still has to wait asks again.
+            session.asked_for_commit.store(false, Ordering::Release);
             if let Some(Some(waker)) = session.with_outbox(|outbox| outbox.owner.clone()) {
                 waker.wake();
             }
@@ -381,18 +386,33 @@ impl Core {
         effects: &mut Effects,
         now: Timestamp,
     ) {
-        // A release may bring operations of its own; each round has fewer packets to release.
-        while !effects.ops.is_empty() {
+        if !effects.ops.is_empty() {
             let lsn = self.committer.submit(std::mem::take(&mut effects.ops));
             outbox.half.submitted(lsn);
-            if outbox.half.waits_for().is_some() {
-                // Ask to be woken, then look: the watermark may be there already.
-                self.commits.wait(session);
-                let watermark = self.committer.watermark();
-                outbox
-                    .half
-                    .release(now, watermark, &mut outbox.out, effects);
+            self.release(session, outbox, effects, now);
+        }
+    }
+
+    /// Sends what waited for the store and is committed; asks to be woken for the rest.
+    pub(crate) fn release(
+        &self,
+        session: &Arc<Session>,
+        outbox: &mut Outbox,
+        effects: &mut Effects,
+        now: Timestamp,
+    ) {
+        while outbox.half.waits_for().is_some() {
+            self.commits.wait(session);
+            let watermark = self.committer.watermark();
+            outbox
+                .half
+                .release(now, watermark, &mut outbox.out, effects);
+            if effects.ops.is_empty() {
+                return;
             }
+            // A packet that grew too large for the client is given up, which is stored as well.
+            let lsn = self.committer.submit(std::mem::take(&mut effects.ops));
+            outbox.half.submitted(lsn);
         }
     }
 

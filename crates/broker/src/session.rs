@@ -42,6 +42,8 @@ pub(crate) struct Session {
     outbox: Mutex<Outbox>,
     pub(crate) state: Mutex<State>,
     pub(crate) identity: ArcSwapOption<Identity>,
+    /// Whether the session is entered for a wake when the store's watermark moves.
+    pub(crate) asked_for_commit: AtomicBool,
     /// Signalled each time a connection let go of the session.
     pub(crate) detached: tokio::sync::Notify,
 }
@@ -162,6 +164,7 @@ impl Session {
             }),
             state: Mutex::new(State::default()),
             identity: ArcSwapOption::empty(),
+            asked_for_commit: AtomicBool::new(false),
             detached: tokio::sync::Notify::new(),
         }
     }

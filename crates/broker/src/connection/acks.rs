@@ -16,8 +16,6 @@ const WAITING_MAX: usize = 4_096;
 #[derive(Default)]
 pub(super) struct Acks {
     waiting: VecDeque<Waiting>,
-    /// The watermark at which this connection was last entered for a wake.
-    asked_at: Option<Lsn>,
 }
 
 struct Waiting {
@@ -68,31 +66,27 @@ impl<S: ByteStream> Connection<S> {
         }
     }
 
-    /// Moves what has been committed to the output.
+    /// Moves what has been committed to the output; asks to be woken for the rest.
     pub(super) fn release_acks(&mut self) {
-        while !self.acks.waiting.is_empty() {
-            let watermark = self.core.committer.watermark();
-            let failed = self.core.store_failed();
-            while let Some(front) = self.acks.waiting.front()
-                && front.lsn <= watermark
-                && !failed
-            {
-                let Some(waiting) = self.acks.waiting.pop_front() else {
-                    break;
-                };
-                self.local.extend_from_slice(&waiting.bytes);
-                if waiting.frees_slot {
-                    self.quota.give_back();
-                }
-            }
-            if self.acks.waiting.is_empty() || self.acks.asked_at == Some(watermark) {
-                return;
-            }
-            // Ask, then look once more: the watermark may have moved in between.
-            self.core.commits.wait(&self.session);
-            self.acks.asked_at = Some(watermark);
+        if self.acks.is_empty() {
+            return;
         }
-        self.acks.asked_at = None;
+        self.core.commits.wait(&self.session);
+        let watermark = self.core.committer.watermark();
+        if self.core.store_failed() {
+            return;
+        }
+        while let Some(front) = self.acks.waiting.front()
+            && front.lsn <= watermark
+        {
+            let Some(waiting) = self.acks.waiting.pop_front() else {
+                break;
+            };
+            self.local.extend_from_slice(&waiting.bytes);
+            if waiting.frees_slot {
+                self.quota.give_back();
+            }
+        }
     }
 
     /// A PUBACK, PUBREC or PUBCOMP that we owe.

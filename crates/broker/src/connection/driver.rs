@@ -267,14 +267,7 @@ impl<S: ByteStream> Connection<S> {
                 outbox.stalled_since = None;
                 *confirm = 0;
             }
-            if core.durable {
-                outbox.half.release(
-                    now,
-                    core.committer.watermark(),
-                    &mut outbox.out,
-                    &mut effects,
-                );
-            }
+            core.release(session, outbox, &mut effects, now);
             outbox.append(local);
             if outbox.half.has_queued() {
                 outbox.half.pump(now, &mut outbox.out, &mut effects);
