@@ -78,6 +78,8 @@ pub struct Pair {
     fan_out: FanOut,
     store: Option<ManualCommitter>,
     waiting: VecDeque<Waiting>,
+    /// Bodies the session asked for.
+    wanted: Vec<MessageId>,
 
     connected: bool,
     /// Bytes between broker and client.
@@ -121,6 +123,7 @@ impl Pair {
             fan_out: FanOut::default(),
             store,
             waiting: VecDeque::new(),
+            wanted: Vec::new(),
             connected: false,
             to_client: Vec::new(),
             client: Receiver::new(announced),
@@ -484,6 +487,7 @@ impl Pair {
             store.commit_one();
         }
         let watermark = store.watermark();
+        self.read_bodies()?;
         self.broker
             .release(self.now, watermark, &mut self.out, &mut self.fx);
         self.uplink.release(Some(watermark), self.connected);
@@ -602,6 +606,7 @@ impl Pair {
         // Committed deliveries are in the queues of a real broker.
         self.uplink.release(Some(watermark), false);
         self.waiting.clear();
+        self.wanted.clear();
         for sent in self.sent.values_mut() {
             // QoS 0 was never promised to survive; the rest where its batch was not committed.
             if sent.qos == QoS::AtMostOnce || sent.lsn > watermark {
@@ -632,47 +637,31 @@ impl Pair {
 
     /// Submits what the session wants stored, reads bodies it asks for, notes what it gave up.
     fn settle(&mut self) -> Result<(), Violation> {
-        loop {
-            let ops = std::mem::take(&mut self.fx.ops);
-            if !ops.is_empty() {
-                let Some(store) = &self.store else {
-                    return Err(Violation(format!(
-                        "a session that is not stored wants {ops:?} stored"
-                    )));
-                };
-                let lsn = store.submit(ops);
-                self.broker.submitted(lsn);
-            }
-            for (message, _) in std::mem::take(&mut self.fx.dropped) {
-                let number = message
-                    .payload()
-                    .first_chunk()
-                    .map(|bytes| u32::from_be_bytes(*bytes));
-                self.dropped(number.unwrap_or_default());
-            }
-            for (id, _) in std::mem::take(&mut self.fx.dropped_stored) {
-                self.dropped((id.get() - 1) as u32);
-            }
-            let wanted = std::mem::take(&mut self.fx.need_bodies);
-            if wanted.is_empty() {
-                break;
-            }
+        let ops = std::mem::take(&mut self.fx.ops);
+        if !ops.is_empty() {
             let Some(store) = &self.store else {
-                return Err(Violation(
-                    "a session that is not stored wants bodies".into(),
-                ));
+                return Err(Violation(format!(
+                    "a session that is not stored wants {ops:?} stored"
+                )));
             };
-            let mut lost = Vec::new();
-            let broker = &mut self.broker;
-            let read = store.read_bodies(&wanted, &mut |id, body| match body {
-                Some(message) => broker.body(&message),
-                None => lost.push(id),
-            });
-            read.map_err(|error| Violation(error.to_string()))?;
-            if !lost.is_empty() {
-                return Err(Violation(format!("the store has no bodies {lost:?}")));
-            }
-            self.broker.pump(self.now, &mut self.out, &mut self.fx);
+            let lsn = store.submit(ops);
+            self.broker.submitted(lsn);
+        }
+        for (message, _) in std::mem::take(&mut self.fx.dropped) {
+            let number = message
+                .payload()
+                .first_chunk()
+                .map(|bytes| u32::from_be_bytes(*bytes));
+            self.dropped(number.unwrap_or_default());
+        }
+        for (id, _) in std::mem::take(&mut self.fx.dropped_stored) {
+            self.dropped((id.get() - 1) as u32);
+        }
+        self.wanted.append(&mut self.fx.need_bodies);
+        if self.store.is_none() && !self.wanted.is_empty() {
+            return Err(Violation(
+                "a session that is not stored wants bodies".into(),
+            ));
         }
         self.broker
             .check()
@@ -695,6 +684,33 @@ impl Pair {
             )));
         }
         Ok(())
+    }
+
+    /// The store reads what was asked for.
+    fn read_bodies(&mut self) -> Result<(), Violation> {
+        let wanted = std::mem::take(&mut self.wanted);
+        let Some(store) = &self.store else {
+            return Ok(());
+        };
+        if wanted.is_empty() {
+            return Ok(());
+        }
+        let mut lost = Vec::new();
+        let broker = &mut self.broker;
+        let read = store.read_bodies(&wanted, &mut |id, body| match body {
+            Some(message) => broker.body(&message),
+            None => lost.push(id),
+        });
+        read.map_err(|error| Violation(error.to_string()))?;
+        // A message that was given up meanwhile is gone from both.
+        if let Some(id) = lost
+            .into_iter()
+            .find(|id| self.broker.rows().any(|(_, message, _)| message == *id))
+        {
+            return Err(Violation(format!("the store has no body {id:?}")));
+        }
+        self.broker.pump(self.now, &mut self.out, &mut self.fx);
+        self.settle()
     }
 
     fn dropped(&mut self, number: u32) {

@@ -29,6 +29,7 @@ use super::entry::{Entry, flag};
 ///    done, id free                                            no state
 ///
 ///   Published --- PUBREC id, reason >= 0x80 ---> done, id free
+///   Published --- cannot be sent again (now too large, body lost) ---> Released
 ///
 ///   sender, QoS 1: Published --- PUBACK id, any reason ---> done, id free
 /// ```
@@ -223,9 +224,9 @@ impl Inflight {
         }
     }
 
-    /// Gives up the entry of [`Inflight::next_resend`].
-    pub(crate) fn remove_next_resend(&mut self) -> Option<Entry> {
-        self.remove(usize::from(self.resent))
+    /// The index of [`Inflight::next_resend`].
+    pub(crate) fn resent(&self) -> usize {
+        usize::from(self.resent)
     }
 
     /// From [`Inflight::next_resend`] on.

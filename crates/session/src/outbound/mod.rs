@@ -365,10 +365,48 @@ impl Outbound {
         }
     }
 
+    /// Gives up an in-flight message that cannot be sent again.
+    ///
+    /// The receiver may hold the identifier of a QoS 2 message. Were it free at once, a new message under it
+    /// would be taken for the old one and lost; so PUBREL follows, and PUBCOMP frees it.
+    fn withdraw(&mut self, at: usize, reason: DropReason, fx: &mut Effects) {
+        let held_by_receiver =
+            |entry: &Entry| entry.qos() == QoS::ExactlyOnce && entry.has(flag::SENT);
+        if !self.inflight.get(at).is_some_and(held_by_receiver) {
+            if let Some(entry) = self.remove_inflight(at) {
+                self.give_up_inflight(entry, reason, fx);
+            }
+            return;
+        }
+        let (session, durable) = (self.session, self.durable);
+        let Some(entry) = self.inflight.get_mut(at) else {
+            return;
+        };
+        let (message, packet_id) = (entry.message_id(), entry.id());
+        let body = std::mem::replace(&mut entry.body, Body::Gone { id: message });
+        entry.set(flag::RELEASED);
+        entry.clear(flag::REQUESTED);
+        if durable && let Some(packet_id) = packet_id {
+            entry.set(flag::GATED);
+            self.held.push_back(Held {
+                lsn: None,
+                id: packet_id,
+            });
+            fx.ops.push(StoreOp::PutOutbound {
+                session,
+                packet_id,
+                message,
+                state: OutboundState::Released,
+            });
+            push_dequeue(session, message, fx);
+        }
+        report(body, reason, fx);
+    }
+
     /// Gives up an in-flight message that was taken out already.
     fn give_up_inflight(&self, entry: Entry, reason: DropReason, fx: &mut Effects) {
         self.forget_rows(&entry, fx);
-        report(entry, reason, fx);
+        report(entry.body, reason, fx);
     }
 }
 
@@ -377,11 +415,11 @@ fn give_up(session: SessionId, durable: bool, entry: Entry, reason: DropReason, 
     if durable {
         push_dequeue(session, entry.message_id(), fx);
     }
-    report(entry, reason, fx);
+    report(entry.body, reason, fx);
 }
 
-fn report(entry: Entry, reason: DropReason, fx: &mut Effects) {
-    match entry.body {
+fn report(body: Body, reason: DropReason, fx: &mut Effects) {
+    match body {
         Body::Loaded(message) => fx.dropped.push((message, reason)),
         Body::Stored { id, .. } | Body::Gone { id } => fx.dropped_stored.push((id, reason)),
     }

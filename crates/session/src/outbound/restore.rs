@@ -197,10 +197,7 @@ impl Outbound {
             super::give_up(session, durable, entry, DropReason::BodyLost, fx);
         });
         while let Some(at) = self.inflight.position(lost) {
-            let Some(entry) = self.remove_inflight(at) else {
-                break;
-            };
-            self.give_up_inflight(entry, DropReason::BodyLost, fx);
+            self.withdraw(at, DropReason::BodyLost, fx);
         }
     }
 

@@ -95,8 +95,8 @@ impl Outbound {
                     entry.set(flag::SENT);
                 }
                 self.inflight.mark_resent();
-            } else if let Some(entry) = self.inflight.remove_next_resend() {
-                self.give_up_inflight(entry, DropReason::PacketTooLarge, fx);
+            } else {
+                self.withdraw(self.inflight.resent(), DropReason::PacketTooLarge, fx);
             }
         }
     }
@@ -245,8 +245,8 @@ impl Outbound {
         if encode_direct(head, payload, &link, self.aliases.as_deref_mut(), out).is_ok() {
             fx.sent.publish(entry.qos(), message.payload());
             entry.set(flag::SENT);
-        } else if let Some(entry) = self.remove_inflight(at) {
-            self.give_up_inflight(entry, DropReason::PacketTooLarge, fx);
+        } else {
+            self.withdraw(at, DropReason::PacketTooLarge, fx);
         }
     }
 
