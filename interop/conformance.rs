@@ -19,7 +19,7 @@ use std::process::{Command, ExitCode, Output};
 use std::sync::Mutex;
 
 /// Tests at one time; most of them wait for a silence.
-const JOBS: usize = 4;
+const JOBS: usize = 8;
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
@@ -109,6 +109,7 @@ fn rows() -> Result<Vec<Row>, Failure> {
 }
 
 /// Builds the tests and returns the program that runs them, as cargo names it: `Executable tests/... (PATH)`.
+/// With the features of the whole workspace, because that is how they have been built before.
 fn test_program() -> Result<PathBuf, Failure> {
     let root = folder().parent().unwrap_or(folder());
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
@@ -116,8 +117,8 @@ fn test_program() -> Result<PathBuf, Failure> {
         .current_dir(root)
         .args([
             "test",
-            "--package",
-            "martlet-interop",
+            "--workspace",
+            "--all-features",
             "--test",
             "conformance",
             "--no-run",

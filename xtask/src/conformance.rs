@@ -4,6 +4,7 @@
 
 use crate::{Error, Outcome, workspace};
 use clap::Args;
+use std::process::Command;
 
 /// Flags of `cargo xtask conformance`.
 #[derive(Args)]
@@ -20,22 +21,22 @@ pub(crate) struct Options {
 pub(crate) fn run(options: &Options) -> Result<Outcome, Error> {
     if !options.no_run && !options.mutants {
         let tests = workspace::cargo()
-            .args(["test", "--package", "martlet-interop"])
+            .args([
+                "test",
+                "--workspace",
+                "--all-features",
+                "--test",
+                "conformance",
+            ])
             .status()?;
         if !tests.success() {
             return Ok(Outcome::Failed);
         }
     }
-    let mut report = workspace::cargo();
-    report.args([
-        "run",
-        "--quiet",
-        "--package",
-        "martlet-interop",
-        "--bin",
-        "conformance",
-        "--",
-    ]);
+    let Some(program) = workspace::build_program("conformance")? else {
+        return Ok(Outcome::Failed);
+    };
+    let mut report = Command::new(program);
     if options.mutants {
         report.arg("--mutants");
     }

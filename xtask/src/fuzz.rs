@@ -205,11 +205,9 @@ fn write_seeds(target: &str, corpus: &Path) -> Result<(), Error> {
     if !workspace::root().join(source).is_file() {
         return Ok(());
     }
-    let package = format!("martlet-{owner}");
-    let mut command = workspace::cargo();
-    command.args(["run", "--quiet", "--package", &package, "--all-features"]);
-    command.args(["--example", &example, "--"]);
-    if command.arg(corpus).status()?.success() {
+    if let Some(program) = workspace::build_example(&example)?
+        && Command::new(program).arg(corpus).status()?.success()
+    {
         return Ok(());
     }
     Err(format!("the seeds of {target} cannot be written").into())

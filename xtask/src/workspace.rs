@@ -20,6 +20,30 @@ pub(crate) fn cargo() -> Command {
     command
 }
 
+/// Builds an example of this workspace and returns its path; `None` when it does not build.
+///
+/// The whole workspace is selected with all features, as the tests are: cargo then takes the crates they have built,
+/// instead of building them again with the features that this one program would need.
+pub(crate) fn build_example(name: &str) -> Result<Option<PathBuf>, Error> {
+    build(&["--example", name], Path::new("debug/examples").join(name))
+}
+
+/// As [`build_example`], for a program.
+pub(crate) fn build_program(name: &str) -> Result<Option<PathBuf>, Error> {
+    build(&["--bin", name], Path::new("debug").join(name))
+}
+
+fn build(selection: &[&str], program: PathBuf) -> Result<Option<PathBuf>, Error> {
+    let mut command = cargo();
+    command
+        .args(["build", "--quiet", "--workspace", "--all-features"])
+        .args(selection);
+    if !command.status()?.success() {
+        return Ok(None);
+    }
+    Ok(Some(metadata()?.target_directory.join(program)))
+}
+
 /// The part of `cargo metadata` that the tasks use.
 #[derive(Deserialize)]
 pub(crate) struct Metadata {
