@@ -230,7 +230,7 @@ async fn wildcards_in_front_get_no_sys_topics_retained_or_shared() {
             loop {
                 match c.packet().await {
                     Packet::Publish(seen) => {
-                        assert!(!seen.topic_text().starts_with('$'), "{filter}")
+                        assert!(!seen.topic_text().starts_with('$'), "{filter}");
                     }
                     Packet::PingResp => break,
                     _ => {}
@@ -399,7 +399,7 @@ async fn a_steady_stream_loses_nothing() {
                 while open > 0 {
                     match p.packet().await {
                         Packet::Ack(ack) if ack.kind == kind::PUBREC => {
-                            p.send(pubrel(ack.id)).await
+                            p.send(pubrel(ack.id)).await;
                         }
                         Packet::Ack(_) => open -= 1,
                         other => panic!("{other:?}"),

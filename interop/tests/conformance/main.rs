@@ -24,6 +24,8 @@ mod errors;
 mod flow;
 mod interplay;
 mod keep_alive;
+#[cfg(feature = "embedded")]
+mod limits;
 mod publish;
 mod qos;
 mod retain;
