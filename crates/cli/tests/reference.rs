@@ -86,8 +86,17 @@ fn every_example_is_accepted() {
     let mut examples = 0;
     for block in REFERENCE.split("```toml\n").skip(1) {
         let example = block.split("```").next().unwrap_or_default();
-        let accepted = parse("example", example);
-        assert!(accepted.is_ok(), "{}\n{example}", accepted.unwrap_err());
+        let loaded =
+            parse("example", example).unwrap_or_else(|problems| panic!("{problems}\n{example}"));
+        // What is printed of it is the same configuration.
+        let options = PrintOptions {
+            secrets: true,
+            origins: true,
+            format: Format::Toml,
+        };
+        let again = parse("printed", &loaded.print(options))
+            .unwrap_or_else(|problems| panic!("{problems}\n{example}"));
+        assert_eq!(again.settings, loaded.settings, "{example}");
         examples += 1;
     }
     assert!(examples > 50, "{examples} examples");

@@ -300,3 +300,21 @@ fn remote_clients_without_a_user_are_told_what_to_set() {
     );
     assert!(refused.err.contains("anonymous.allow"), "{}", refused.err);
 }
+
+#[test]
+fn a_client_id_cannot_fake_a_line_of_the_log() {
+    let mut server = Server::start(&[]);
+    let id = "x\n2026-01-01T00:00:00Z  INFO forged";
+    assert_eq!(
+        run(&mut server.client("pub", &["-t", "a", "-m", "x", "-i", id])).code,
+        Some(0)
+    );
+    server.running.signal("TERM");
+    assert_eq!(server.running.end().code(), Some(0));
+    let forged = server
+        .running
+        .seen
+        .iter()
+        .find(|line| line.starts_with("2026-01-01T00:00:00Z  INFO forged"));
+    assert_eq!(forged, None);
+}

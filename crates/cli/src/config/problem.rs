@@ -177,6 +177,24 @@ impl Problem {
     }
 }
 
+impl Problems {
+    /// Each problem on one line, without the excerpts, for a log.
+    pub fn lines(&self) -> impl Iterator<Item = String> {
+        self.list.iter().map(|problem| {
+            let rendered = Problem {
+                help: None,
+                ..problem.clone()
+            }
+            .render(self.source.as_ref());
+            let first = rendered.lines().next().unwrap_or_default();
+            match &problem.help {
+                Some(help) => format!("{first} (help: {help})"),
+                None => first.to_owned(),
+            }
+        })
+    }
+}
+
 /// Everything wrong with a configuration, at least one problem.
 #[derive(Clone, Debug, Default)]
 pub struct Problems {

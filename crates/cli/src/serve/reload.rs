@@ -21,8 +21,8 @@ pub async fn reload(
     let after = match load(&args.inputs()) {
         Ok(after) => after,
         Err(problems) => {
-            for problem in problems.to_string().split("\nerror: ") {
-                tracing::error!("{}", problem.trim_start_matches("error: "));
+            for problem in problems.lines() {
+                tracing::error!("{problem}");
             }
             tracing::error!("reload refused, nothing has changed");
             return before;
@@ -34,7 +34,10 @@ pub async fn reload(
         return before;
     }
     if let Err(error) = listeners_then_broker(&before, &after, broker, listeners).await {
-        tracing::error!("reload refused, nothing has changed: {error}");
+        tracing::error!(
+            "reload refused, nothing has changed: {}",
+            error.replace("\n ", ";")
+        );
         return before;
     }
     log.set_level(&after.settings.program.log.level);
@@ -66,7 +69,12 @@ async fn listeners_then_broker(
     // The broker checks first and changes all or nothing; its former settings are good for the way back.
     broker
         .reload(after.settings.broker.clone())
-        .map_err(|error| after.problem(&error.key, &error.problem).to_string())?;
+        .map_err(|error| {
+            after
+                .problem(&error.key, &error.problem)
+                .lines()
+                .collect::<String>()
+        })?;
     match listeners
         .change(broker, &after.settings.program.listeners)
         .await
