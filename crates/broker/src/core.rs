@@ -40,6 +40,7 @@ pub(crate) struct Access {
 /// The shared state of a broker.
 pub(crate) struct Core {
     pub(crate) config: ArcSwap<Config>,
+    outbound_limits: ArcSwap<OutboundLimits>,
     pub(crate) access: ArcSwap<Access>,
     /// Moves when rights may have changed, so that cached decisions are thrown away.
     pub(crate) access_generation: AtomicU64,
@@ -183,6 +184,7 @@ impl Core {
             emptied: Notify::new(),
             version: parts.version,
             started,
+            outbound_limits: ArcSwap::from_pointee(Self::derive_outbound_limits(&parts.config)),
             config: ArcSwap::from_pointee(parts.config),
         };
         core.derive();
@@ -206,6 +208,8 @@ impl Core {
             config.limits.retained_bytes_max,
         );
         self.router.set_strategy(config.shared.strategy);
+        self.outbound_limits
+            .store(Arc::new(Self::derive_outbound_limits(&config)));
         self.memory.set_high_water(config.limits.memory_high_water);
     }
 
@@ -247,8 +251,11 @@ impl Core {
     }
 
     /// The bounds of a session's outbound half.
-    pub(crate) fn outbound_limits(&self) -> OutboundLimits {
-        let config = self.config.load();
+    pub(crate) fn outbound_limits(&self) -> Arc<OutboundLimits> {
+        self.outbound_limits.load_full()
+    }
+
+    fn derive_outbound_limits(config: &Config) -> OutboundLimits {
         let limits = &config.limits;
         OutboundLimits {
             queued_messages_max: limits.queued_messages_max,

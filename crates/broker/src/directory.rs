@@ -15,7 +15,7 @@ use std::{
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 use parking_lot::Mutex;
-use tokio::sync::OwnedMutexGuard;
+use tokio::sync::Semaphore;
 
 use crate::session::Session;
 
@@ -32,9 +32,9 @@ pub(crate) struct Directory {
 }
 
 /// One client id: whose turn it is, and the session.
-#[derive(Default)]
 struct Slot {
-    turn: Arc<tokio::sync::Mutex<()>>,
+    /// One permit, the turn. Fair: it goes to those who wait in the order they came.
+    turn: Semaphore,
     session: Mutex<Option<Arc<Session>>>,
 }
 
@@ -43,7 +43,15 @@ pub(crate) struct Claim<'a> {
     directory: &'a Directory,
     slot: Arc<Slot>,
     client_id: Arc<str>,
-    _turn: OwnedMutexGuard<()>,
+}
+
+impl Default for Slot {
+    fn default() -> Self {
+        Self {
+            turn: Semaphore::new(1),
+            session: Mutex::default(),
+        }
+    }
 }
 
 impl Default for Directory {
@@ -75,24 +83,25 @@ impl Directory {
             let mut shard = self.shard(client_id).lock();
             Arc::clone(shard.entry(Arc::clone(client_id)).or_default())
         };
-        let turn = Arc::clone(&slot.turn).lock_owned().await;
+        // The semaphore is never closed, so this waits and does not fail.
+        if let Ok(turn) = slot.turn.acquire().await {
+            turn.forget();
+        }
         Claim {
             directory: self,
             slot,
             client_id: Arc::clone(client_id),
-            _turn: turn,
         }
     }
 
     /// The turn on `client_id`, if nobody has it.
     pub(crate) fn try_claim(&self, client_id: &Arc<str>) -> Option<Claim<'_>> {
         let slot = Arc::clone(self.shard(client_id).lock().get(client_id)?);
-        let turn = Arc::clone(&slot.turn).try_lock_owned().ok()?;
+        slot.turn.try_acquire().ok()?.forget();
         Some(Claim {
             directory: self,
             slot,
             client_id: Arc::clone(client_id),
-            _turn: turn,
         })
     }
 
@@ -138,6 +147,7 @@ impl Claim<'_> {
 
 impl Drop for Claim<'_> {
     fn drop(&mut self) {
+        self.slot.turn.add_permits(1);
         let mut shard = self.directory.shard(&self.client_id).lock();
         // Two references are the map's and ours: nobody else waits for the turn.
         if Arc::strong_count(&self.slot) == 2 && self.slot.session.lock().is_none() {

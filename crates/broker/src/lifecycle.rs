@@ -22,7 +22,7 @@ const TAKEOVER_PATIENCE: Duration = Duration::from_secs(5);
 
 /// What a connection asks for when it attaches.
 pub(crate) struct Attach {
-    pub(crate) identity: Identity,
+    pub(crate) identity: Arc<Identity>,
     pub(crate) clean_start: bool,
     pub(crate) expiry_secs: u32,
     pub(crate) will: Option<Will>,
@@ -123,7 +123,7 @@ impl Core {
             state.expires = None;
             state.username.clone_from(&request.identity.username);
             // A resumed session's pending will is suppressed; a fresh will replaces it [MQTT-3.1.3-9].
-            state.will = request.will;
+            state.will = request.will.map(Box::new);
         }
         if session.durable {
             lsn = lsn.max(self.submit(vec![StoreOp::PutSession {
@@ -131,7 +131,7 @@ impl Core {
                 record: record(&session, &request.identity, request.expiry_secs, None, true),
             }]));
         }
-        session.identity.store(Some(Arc::new(request.identity)));
+        session.identity.store(Some(request.identity));
         claim.set(Some(Arc::clone(&session)));
         Ok(Attached {
             core: Arc::clone(self),

@@ -10,13 +10,14 @@ use std::{
 };
 
 use martlet_transport::{
-    BindError, ByteStream, ListenAddress, Listener, ListenerOptions, is_fd_exhaustion,
+    Accepted, BindError, ByteStream, ListenAddress, Listener, ListenerOptions, Stream,
+    is_fd_exhaustion,
 };
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use crate::{
-    connection,
+    connection::{self, Connection},
     core::Core,
     counters::{Event, Limit},
     files::Reserve,
@@ -161,19 +162,33 @@ async fn accept_loop(core: Arc<Core>, mut listener: Listener, open: Arc<Open>) {
             continue;
         };
         let task_core = Arc::clone(&core);
-        core.spawner.spawn(Box::pin(async move {
-            let _seat = seat;
-            let timeout = task_core.config.load().limits.connect_timeout;
-            let started = tokio::time::Instant::now();
-            match tokio::time::timeout(timeout, Box::pin(accepted.establish())).await {
-                Ok(Ok(stream)) => connection::serve(task_core, stream, origin, started).await,
-                Ok(Err(error)) => {
-                    tracing::info!(event = "establish_failed", peer = %origin.peer, listener = %origin.listener, %error, "{} refused: {error}", origin.peer);
-                    task_core.counters.connect_refused(martlet_codec::ReasonCode::MalformedPacket);
-                }
-                Err(_) => task_core.counters.limit(Limit::ConnectTimeout),
-            }
-        }));
+        core.spawner.spawn(Box::pin(connection::serve(
+            seat,
+            establish(task_core, accepted, origin),
+        )));
+    }
+}
+
+/// From an accepted socket to a connected client, all under one deadline.
+async fn establish(
+    core: Arc<Core>,
+    accepted: Accepted,
+    origin: Origin,
+) -> Option<Connection<Stream>> {
+    let timeout = core.config.load().limits.connect_timeout;
+    let started = tokio::time::Instant::now();
+    match tokio::time::timeout(timeout, accepted.establish()).await {
+        Ok(Ok(stream)) => connection::handshake(core, stream, origin, started).await,
+        Ok(Err(error)) => {
+            tracing::info!(event = "establish_failed", peer = %origin.peer, listener = %origin.listener, %error, "{} refused: {error}", origin.peer);
+            core.counters
+                .connect_refused(martlet_codec::ReasonCode::MalformedPacket);
+            None
+        }
+        Err(_) => {
+            core.counters.limit(Limit::ConnectTimeout);
+            None
+        }
     }
 }
 
@@ -235,10 +250,10 @@ impl Core {
             return;
         };
         let core = Arc::clone(self);
-        self.spawner.spawn(Box::pin(async move {
-            let _seat = seat;
-            let started = tokio::time::Instant::now();
-            connection::serve(core, stream, origin, started).await;
-        }));
+        let started = tokio::time::Instant::now();
+        self.spawner.spawn(Box::pin(connection::serve(
+            seat,
+            connection::handshake(core, stream, origin, started),
+        )));
     }
 }

@@ -133,15 +133,6 @@ impl Retained {
         then(outcome)
     }
 
-    /// Puts back what was stored before a restart. Limits do not apply: lowering one must not lose messages.
-    pub(crate) fn restore(&self, message: Message) {
-        let mut shard = self.shard(message.topic()).write();
-        self.add(&message);
-        if let Some(old) = shard.insert(message) {
-            self.subtract(&old);
-        }
-    }
-
     /// Removes the retained message of `topic` [MQTT-3.3.1-6] and returns whether there was one.
     pub(crate) fn remove(&self, topic: &str) -> bool {
         self.remove_then(topic, |existed| existed)
@@ -156,16 +147,6 @@ impl Retained {
             self.subtract(old);
         }
         then(removed.is_some())
-    }
-
-    /// The retained message of `topic`, unless it expired.
-    pub(crate) fn get(&self, topic: &str, now: Timestamp) -> Option<Message> {
-        let shard = self.shard(topic).read();
-        shard
-            .topics
-            .get(TopicName::trusted(topic))
-            .filter(|message| !is_expired(message, now))
-            .cloned()
     }
 
     /// Calls `visit` with the messages whose topics match `filter`, and returns where to go on, or `None` at
@@ -221,24 +202,32 @@ impl Retained {
         for _ in 0..SHARDS {
             let shard = &self.shards[sweep.place.shard];
             let is_due = sweep.place.after.is_some() || shard.read().earliest <= now;
-            while is_due {
-                let mut slice = SWEEP_SLICE;
-                self.sweep_slice(
-                    &mut shard.write(),
-                    &mut sweep,
-                    &mut slice,
-                    now,
-                    &mut removed,
-                );
-                budget = budget.saturating_sub(SWEEP_SLICE - slice);
-                if sweep.place.after.is_none() {
-                    break;
-                }
-                if budget == 0 {
-                    return;
-                }
+            if is_due && self.sweep_shard(shard, &mut sweep, &mut budget, now, &mut removed) {
+                return;
             }
             sweep.place.shard = (sweep.place.shard + 1) % SHARDS;
+        }
+    }
+
+    /// Sweeps one shard, slice by slice; returns true if the budget ended before the shard did.
+    fn sweep_shard(
+        &self,
+        shard: &RwLock<Shard>,
+        sweep: &mut Sweep,
+        budget: &mut usize,
+        now: Timestamp,
+        removed: &mut impl FnMut(&Message),
+    ) -> bool {
+        loop {
+            let mut slice = SWEEP_SLICE;
+            self.sweep_slice(&mut shard.write(), sweep, &mut slice, now, removed);
+            *budget = budget.saturating_sub(SWEEP_SLICE - slice);
+            if sweep.place.after.is_none() {
+                return false;
+            }
+            if *budget == 0 {
+                return true;
+            }
         }
     }
 
@@ -255,19 +244,19 @@ impl Retained {
             shard.earliest_new = NEVER;
         }
         let mut earliest = sweep.earliest.unwrap_or(NEVER);
-        let mut expired = Vec::new();
+        let mut due = Vec::new();
         sweep.place.after =
             shard.topics.scan(
                 sweep.place.after.as_ref(),
                 budget,
                 |_, message| match message.expires() {
-                    Some(expires) if expires <= now => expired.push(message.clone()),
-                    Some(expires) => earliest = earliest.min(expires),
+                    Some(at) if at <= now => due.push(message.clone()),
+                    Some(at) => earliest = earliest.min(at),
                     None => {}
                 },
             );
         sweep.earliest = Some(earliest);
-        for message in expired {
+        for message in due {
             shard.topics.remove(TopicName::trusted(message.topic()));
             self.subtract(&message);
             removed(&message);
@@ -276,13 +265,6 @@ impl Retained {
             // Complete: what was passed, and what came in behind the sweep's back.
             shard.earliest = earliest.min(shard.earliest_new);
         }
-    }
-
-    /// [`Retained::sweep_then`] where nobody else has to know; returns how many were removed.
-    pub(crate) fn sweep(&self, now: Timestamp) -> usize {
-        let mut count = 0;
-        self.sweep_then(now, |_| count += 1);
-        count
     }
 
     fn shard(&self, topic: &str) -> &RwLock<Shard> {
@@ -323,14 +305,6 @@ impl Retained {
         Ok(())
     }
 
-    fn add(&self, message: &Message) {
-        if !is_counted(message) {
-            return;
-        }
-        self.count.fetch_add(1, Ordering::Relaxed);
-        self.bytes.fetch_add(len(message), Ordering::Relaxed);
-    }
-
     fn subtract(&self, message: &Message) {
         if !is_counted(message) {
             return;
@@ -341,14 +315,14 @@ impl Retained {
 }
 
 impl Shard {
-    fn insert(&mut self, message: Message) -> Option<Message> {
+    fn insert(&mut self, message: Message) {
         let expires = message.expires().unwrap_or(NEVER);
         self.earliest = self.earliest.min(expires);
         self.earliest_new = self.earliest_new.min(expires);
         // The text is copied only for a new topic, and read from the message before it moves in.
         let topic = message.clone();
         self.topics
-            .insert(TopicName::trusted(topic.topic()), message)
+            .insert(TopicName::trusted(topic.topic()), message);
     }
 }
 

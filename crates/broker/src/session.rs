@@ -95,7 +95,7 @@ pub(crate) struct State {
     pub(crate) subscriptions: Subscriptions,
     /// QoS 2 identifiers received and not released (rule 6: they belong to the session).
     pub(crate) inbound: Inbound,
-    pub(crate) will: Option<Will>,
+    pub(crate) will: Option<Box<Will>>,
     /// Counts wills and connections, so that an old timer recognises that it is out of date.
     pub(crate) generation: u64,
     pub(crate) expiry_secs: u32,

@@ -49,9 +49,6 @@ impl WakeBatch {
         }
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
 }
 
 impl Drop for WakeBatch {

@@ -83,8 +83,8 @@ pub(crate) struct Connection<S> {
     pub(super) memo: RouteMemo<Arc<Session>>,
     pub(super) topic_memo: TopicMemo,
     pub(super) replays: VecDeque<Replay>,
-    parked: Option<Parked>,
-    pause: Option<Pause>,
+    parked: Option<Box<Parked>>,
+    pause: Option<Box<Pause>>,
     since_pause: u32,
     connected_at: Timestamp,
     /// Counts down what a panic must still clean up.
@@ -584,7 +584,7 @@ impl<S: ByteStream> Connection<S> {
     // ---------------------------------------------------------------- waits
 
     fn park(&mut self, parked: Parked) {
-        self.parked = Some(parked);
+        self.parked = Some(Box::new(parked));
         self.set_reading(false);
     }
 
@@ -595,10 +595,10 @@ impl<S: ByteStream> Connection<S> {
 
     fn poll_parked(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), End>> {
         let now = self.core.clock.now();
-        match self.parked.take() {
+        match self.parked.take().map(|parked| *parked) {
             Some(Parked::Publish(packet, mut decision)) => match decision.as_mut().poll(cx) {
                 Poll::Pending => {
-                    self.parked = Some(Parked::Publish(packet, decision));
+                    self.parked = Some(Box::new(Parked::Publish(packet, decision)));
                     return Poll::Pending;
                 }
                 Poll::Ready(allowed) => {
@@ -613,7 +613,7 @@ impl<S: ByteStream> Connection<S> {
             },
             Some(Parked::Subscribe(packet, mut decision)) => match decision.as_mut().poll(cx) {
                 Poll::Pending => {
-                    self.parked = Some(Parked::Subscribe(packet, decision));
+                    self.parked = Some(Box::new(Parked::Subscribe(packet, decision)));
                     return Poll::Pending;
                 }
                 Poll::Ready(grants) => {
@@ -645,10 +645,10 @@ impl<S: ByteStream> Connection<S> {
 
     fn start_pause(&mut self, subscriber: Option<Arc<Session>>) {
         let timeout = Box::pin(tokio::time::sleep(PRESSURE_WAIT));
-        self.pause = Some(Pause {
+        self.pause = Some(Box::new(Pause {
             subscriber,
             timeout,
-        });
+        }));
         self.set_reading(false);
     }
 

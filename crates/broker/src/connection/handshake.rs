@@ -37,7 +37,7 @@ enum Refused {
 }
 
 /// Runs the handshake; `None` when the connection was refused or lost.
-pub(super) async fn run<S: ByteStream>(
+pub(crate) async fn run<S: ByteStream>(
     core: Arc<Core>,
     mut stream: S,
     origin: Origin,
@@ -164,7 +164,7 @@ fn decode(frame: Frame<'_>) -> Result<Connect<'_>, Refused> {
 /// What an accepted CONNECT comes to.
 struct Accepted {
     attached: Attached,
-    identity: Identity,
+    identity: Arc<Identity>,
     link: Link,
     connack: PropsBuf,
     problem_information: bool,
@@ -255,14 +255,14 @@ async fn accept(
             );
         }
     }
-    attach(core, config, connect, identity).await
+    attach(core, config, connect, Arc::new(identity)).await
 }
 
 async fn attach(
     core: &Arc<Core>,
     config: &Config,
     connect: &Connect<'_>,
-    identity: Identity,
+    identity: Arc<Identity>,
 ) -> Result<Accepted, Violation> {
     let mqtt = &config.mqtt;
     let props = &connect.props;
@@ -299,7 +299,7 @@ async fn attach(
     let will = connect.will.as_ref().map(|will| stored_will(config, will));
     let attached = core
         .attach(Attach {
-            identity: identity.clone(),
+            identity: Arc::clone(&identity),
             clean_start: connect.clean_start,
             expiry_secs,
             will,
@@ -512,7 +512,7 @@ fn enter<S: ByteStream>(
         core,
         stream,
         session,
-        identity: Arc::new(identity),
+        identity,
         config,
         epoch,
         version,

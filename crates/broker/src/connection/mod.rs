@@ -13,14 +13,13 @@ mod publish;
 mod replay;
 mod subscribe;
 
-use std::sync::Arc;
-
 use martlet_codec::{DecodeError, ReasonCode};
 use martlet_transport::ByteStream;
 
-use crate::{core::Core, hooks::Origin, session::Kick};
+use crate::{listen::Seat, session::Kick};
 
-use driver::Connection;
+pub(crate) use driver::Connection;
+pub(crate) use handshake::run as handshake;
 
 /// Why a connection ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,17 +78,21 @@ impl From<Violation> for End {
     }
 }
 
-/// Serves one established byte stream until it ends; `started` is when it was accepted.
-pub(crate) async fn serve<S: ByteStream>(
-    core: Arc<Core>,
-    stream: S,
-    origin: Origin,
-    started: tokio::time::Instant,
-) {
-    // The handshake's future is large; boxed, it is gone once the client is connected.
-    let Some(mut connection) = Box::pin(handshake::run(core, stream, origin, started)).await else {
-        return;
-    };
-    let end = std::future::poll_fn(|cx| connection.poll_turn(cx)).await;
-    Box::pin(connection.finish(end)).await;
+/// Runs a connection from its handshake to its end; `seat` is given back then.
+///
+/// Not an `async fn`, whose future would hold its arguments twice: the large handshake is boxed and gone once the
+/// client is connected.
+pub(crate) fn serve<S: ByteStream>(
+    seat: Seat,
+    handshake: impl Future<Output = Option<Connection<S>>> + Send + 'static,
+) -> impl Future<Output = ()> + Send {
+    let handshake = Box::pin(handshake);
+    async move {
+        let _seat = seat;
+        let Some(mut connection) = handshake.await else {
+            return;
+        };
+        let end = std::future::poll_fn(|cx| connection.poll_turn(cx)).await;
+        Box::pin(connection.finish(end)).await;
+    }
 }

@@ -47,11 +47,6 @@ impl<S> RouteMemo<S> {
         self.entries.len()
     }
 
-    /// Forgets everything and returns the memory, for a connection that fell silent.
-    pub(crate) fn clear(&mut self) {
-        *self = Self::default();
-    }
-
     /// The entry of `topic`: the last one, or another that has it, or one made for it with generations
     /// that are never current.
     pub(super) fn entry(&mut self, topic: &str, hash: impl FnOnce(&str) -> u64) -> &mut Entry<S> {
@@ -72,6 +67,10 @@ impl<S> RouteMemo<S> {
             .position(|entry| entry.hash == hash && entry.topic == topic);
         self.last = known.unwrap_or_else(|| {
             if self.entries.len() < MEMO_TOPICS {
+                if self.entries.is_empty() {
+                    // One topic is what most connections publish to; do not make room for four.
+                    self.entries.reserve_exact(1);
+                }
                 self.entries.push(Entry {
                     topic: topic.to_owned(),
                     hash,

@@ -37,14 +37,11 @@ mod tests;
 use std::{num::NonZeroU32, sync::Arc};
 
 use martlet_codec::SubscribeOptions;
-use martlet_topic::{ExactMap, Filter, SharedFilter, TopicHasher, TopicName, Trie};
+use martlet_topic::{ExactMap, Filter, TopicHasher, TopicName, Trie};
 
 use crate::{
     config::SharedStrategy,
-    router::{
-        node::Change,
-        table::{Filters, Table},
-    },
+    router::{node::Change, table::Table},
     sync::{AtomicU8, AtomicUsize, Ordering},
 };
 
@@ -71,6 +68,10 @@ pub(crate) enum Availability {
 
 /// One subscription as publishers see it.
 #[derive(Clone, Debug)]
+#[expect(
+    clippy::struct_field_names,
+    reason = "Subscription Identifier is the protocol's name"
+)]
 pub(crate) struct Subscription<S> {
     /// The subscriber's id, here so that a search touches the list only.
     id: u64,
@@ -130,10 +131,13 @@ pub(crate) struct Counts {
 const SHARDS: usize = if cfg!(martlet_loom) { 2 } else { 256 };
 const _: () = assert!(SHARDS.is_power_of_two());
 
+/// A part of the filters without wildcards.
+type Shard<S> = Table<ExactMap<Arc<Node<S>>>>;
+
 /// Finds the subscriptions that a topic reaches.
 pub(crate) struct Router<S> {
     hasher: TopicHasher,
-    exact: Box<[Table<ExactMap<Arc<Node<S>>>>]>,
+    exact: Box<[Shard<S>]>,
     wildcard: Table<Trie<Arc<Node<S>>>>,
     strategy: AtomicU8,
     filters: AtomicUsize,
@@ -234,7 +238,7 @@ impl<S: Subscriber> Router<S> {
             shard.with(|map| nodes.extend(map.get_hashed(entry.hash, topic).cloned()));
             self.wildcard.with(|trie| {
                 trie.for_each_match(TopicName::trusted(topic), |node| {
-                    nodes.push(Arc::clone(node))
+                    nodes.push(Arc::clone(node));
                 });
             });
         }
@@ -259,23 +263,6 @@ impl<S: Subscriber> Router<S> {
         group.candidates(strategy, key)
     }
 
-    /// What [`Group::tag`] says of this group, whether it exists or not.
-    pub(crate) fn share_tag(&self, filter: SharedFilter<'_>) -> u64 {
-        filter_tag(&self.hasher, Filter::Shared(filter))
-    }
-
-    /// The share group of this name and filter, if it has members.
-    pub(crate) fn group(&self, filter: SharedFilter<'_>) -> Option<Arc<Group<S>>> {
-        let find = |node: &Arc<Node<S>>| node.group(filter.group);
-        if filter.filter.has_wildcards() {
-            self.wildcard
-                .with(|trie| trie.find(filter.filter).and_then(find))
-        } else {
-            self.shard_of(filter.filter.as_str())
-                .with(|map| map.find(filter.filter).and_then(find))
-        }
-    }
-
     /// Totals, each exact; together they may straddle a change.
     pub(crate) fn counts(&self) -> Counts {
         Counts {
@@ -293,11 +280,11 @@ impl<S: Subscriber> Router<S> {
         }
     }
 
-    fn shard_of(&self, text: &str) -> &Table<ExactMap<Arc<Node<S>>>> {
+    fn shard_of(&self, text: &str) -> &Shard<S> {
         self.shard(self.hasher.hash(text))
     }
 
-    fn shard(&self, hash: u64) -> &Table<ExactMap<Arc<Node<S>>>> {
+    fn shard(&self, hash: u64) -> &Shard<S> {
         // Bits from the middle: the map inside looks at the lowest and the highest.
         &self.exact[(hash >> 32) as usize & (SHARDS - 1)]
     }

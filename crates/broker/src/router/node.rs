@@ -16,12 +16,16 @@ pub(crate) struct Node<S> {
 
 struct Members<S> {
     plain: List<S>,
-    groups: Arc<Vec<Arc<Group<S>>>>,
+    /// `None` for none: most filters are never shared, and an empty list would cost memory for each.
+    groups: Option<Groups<S>>,
 }
+
+/// The share groups of a node, as a snapshot.
+pub(crate) type Groups<S> = Arc<Vec<Arc<Group<S>>>>;
 
 impl<S: Subscriber> Members<S> {
     fn is_unused(&self) -> bool {
-        self.plain.is_empty() && self.groups.is_empty()
+        self.plain.is_empty() && self.groups.is_none()
     }
 }
 
@@ -50,7 +54,7 @@ impl<S: Subscriber> Node<S> {
             has_groups: AtomicBool::new(false),
             members: RwLock::new(Members {
                 plain: List::new(),
-                groups: Arc::default(),
+                groups: None,
             }),
         }
     }
@@ -66,17 +70,8 @@ impl<S: Subscriber> Node<S> {
     }
 
     /// The share groups; each gets one copy of every message.
-    pub(crate) fn groups(&self) -> Arc<Vec<Arc<Group<S>>>> {
-        Arc::clone(&self.members.read().groups)
-    }
-
-    pub(super) fn group(&self, name: &str) -> Option<Arc<Group<S>>> {
-        self.members
-            .read()
-            .groups
-            .iter()
-            .find(|group| group.name() == name)
-            .cloned()
+    pub(crate) fn groups(&self) -> Groups<S> {
+        self.members.read().groups.clone().unwrap_or_default()
     }
 
     pub(super) fn is_unused(&self) -> bool {
@@ -94,12 +89,13 @@ impl<S: Subscriber> Node<S> {
         let replaced = match group {
             None => members.plain.put(subscription),
             Some((name, tag)) => {
-                let known = members.groups.iter().find(|group| group.name() == name);
+                let groups = members.groups.get_or_insert_default();
+                let known = groups.iter().find(|group| group.name() == name);
                 if let Some(group) = known {
                     group.put(subscription)
                 } else {
                     let group = Arc::new(Group::new(name, tag, subscription));
-                    Arc::make_mut(&mut members.groups).push(group);
+                    Arc::make_mut(groups).push(group);
                     self.has_groups.store(true, Ordering::Release);
                     false
                 }
@@ -119,15 +115,20 @@ impl<S: Subscriber> Node<S> {
         let removed = match group {
             None => members.plain.remove(subscriber_id),
             Some(name) => {
-                let Some(at) = members.groups.iter().position(|group| group.name() == name) else {
+                let Some(groups) = &mut members.groups else {
                     return Change::NONE;
                 };
-                let group = Arc::clone(&members.groups[at]);
+                let Some(at) = groups.iter().position(|group| group.name() == name) else {
+                    return Change::NONE;
+                };
+                let group = Arc::clone(&groups[at]);
                 let removed = group.remove(subscriber_id);
                 if group.is_empty() {
-                    Arc::make_mut(&mut members.groups).remove(at);
-                    self.has_groups
-                        .store(!members.groups.is_empty(), Ordering::Release);
+                    Arc::make_mut(groups).remove(at);
+                    if groups.is_empty() {
+                        members.groups = None;
+                        self.has_groups.store(false, Ordering::Release);
+                    }
                 } else if removed {
                     left = Some(group);
                 }

@@ -131,7 +131,7 @@ impl<S: Subscriber> Group<S> {
     fn chose(&self, strategy: SharedStrategy, at: usize, id: u64) {
         match strategy {
             SharedStrategy::RoundRobin | SharedStrategy::Local => {
-                self.cursor.store(at + 1, Ordering::Relaxed)
+                self.cursor.store(at + 1, Ordering::Relaxed);
             }
             SharedStrategy::Sticky => {
                 self.cursor.store(at, Ordering::Relaxed);
