@@ -147,6 +147,9 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 proptest! {
+    // Each case is a long history and checks everything after each step.
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
     #[test]
     fn equals_a_list(steps in prop::collection::vec(step(), 1..200)) {
         let router = router();
