@@ -41,6 +41,9 @@ pub enum ConnectError {
     /// The options cannot be expressed in this protocol version.
     #[error("invalid options: {0}")]
     Options(#[from] EncodeError),
+    /// The server answered in HTTP.
+    #[error("the server speaks HTTP, not plain MQTT: perhaps it wants a ws:// address")]
+    Http,
     /// The server's answer breaks the protocol.
     #[error("the server does not speak proper MQTT: {0}")]
     Decode(#[from] DecodeError),

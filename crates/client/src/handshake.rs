@@ -95,8 +95,11 @@ where
     };
     sent.await.map_err(hung_up)?;
     let answer = loop {
-        if let Some(bytes) = frames.next()? {
-            break bytes;
+        match frames.next() {
+            Ok(Some(bytes)) => break bytes,
+            Ok(None) => {}
+            Err(_) if frames.take_bytes().starts_with(b"HTTP/") => return Err(ConnectError::Http),
+            Err(error) => return Err(error.into()),
         }
         if frames.read(stream).await.map_err(hung_up)? == 0 {
             return Err(ConnectError::Closed);

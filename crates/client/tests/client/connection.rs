@@ -125,7 +125,8 @@ async fn servers_that_do_not_answer_properly() {
         (b"", false, "no answer within 3 s"),
         (b"\x20", false, "no answer within 3 s"),
         (b"\xD0\x00", false, "PINGRESP instead of CONNACK"),
-        (b"HTTP/1.1 400 Bad Request\r\n", true, "proper MQTT"),
+        (b"HTTP/1.1 400 Bad Request\r\n", true, "ws:// address"),
+        (b"\x02HTTP/1.1", true, "proper MQTT"),
         (b"\x20\x02\x00\x00", false, "proper MQTT"),
     ] {
         let (near, far) = duplex(1 << 16);
