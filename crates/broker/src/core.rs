@@ -22,7 +22,7 @@ use crate::{
     directory::Directory,
     hooks::{Authenticator, Authorizer, ClusterPort, Hooks},
     memory::Watch,
-    publish::DeferredQueue,
+    publish::{DeferredQueue, With},
     retained::Retained,
     router::{RouteMemo, Router},
     session::{Outbox, Session},
@@ -284,15 +284,12 @@ impl Core {
             let ops = self.retain(message, now);
             let mut publication = Publication::from_message(message, fan_out);
             let mut memo = RouteMemo::default();
-            self.route(
-                &mut publication,
-                &mut memo,
+            let with = With {
                 origin_hash,
-                None,
+                received: None,
                 ops,
-                sink,
-                now,
-            );
+            };
+            self.route(&mut publication, &mut memo, with, sink, now);
             sink.counts.flush(&self.counters);
         });
     }

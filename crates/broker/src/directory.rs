@@ -108,8 +108,7 @@ impl Directory {
     /// The session of `client_id` as it is now.
     pub(crate) fn find(&self, client_id: &str) -> Option<Arc<Session>> {
         let slot = Arc::clone(self.shard(client_id).lock().get(client_id)?);
-        let session = slot.session.lock().clone();
-        session
+        slot.session.lock().clone()
     }
 
     /// Every session as it is now; shards are copied one by one.
@@ -136,8 +135,9 @@ impl Claim<'_> {
 
     /// Puts a session there, or none.
     pub(crate) fn set(&self, session: Option<Arc<Session>>) {
-        let before = std::mem::replace(&mut *self.slot.session.lock(), session.clone());
-        match (before.is_some(), session.is_some()) {
+        let is_some = session.is_some();
+        let before = std::mem::replace(&mut *self.slot.session.lock(), session);
+        match (before.is_some(), is_some) {
             (false, true) => _ = self.directory.sessions.fetch_add(1, Ordering::Relaxed),
             (true, false) => _ = self.directory.sessions.fetch_sub(1, Ordering::Relaxed),
             _ => {}

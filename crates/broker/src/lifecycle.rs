@@ -209,7 +209,7 @@ impl Core {
         {
             // The owner cannot be reached. Its epoch is over, so it can do nothing more to the session.
             tracing::error!(event = "takeover_forced", client = %old.client_id, "the old connection did not let go in time");
-            self.disconnect_state(old, None);
+            disconnect_state(old, None);
             old.with_outbox(|outbox| outbox.connected = false);
         }
     }
@@ -223,7 +223,7 @@ impl Core {
         with_will: bool,
         expiry_secs: Option<u32>,
     ) -> bool {
-        if self.disconnect_state(session, Some(epoch)) == Some(false) {
+        if disconnect_state(session, Some(epoch)) == Some(false) {
             return false;
         }
         let now = self.clock.now();
@@ -298,26 +298,6 @@ impl Core {
         session.with_outbox(|outbox| outbox.connected = false);
         session.detached.notify_waiters();
         true
-    }
-
-    /// Takes the outbox offline; `Some(false)` when `epoch` is no longer the owner.
-    fn disconnect_state(&self, session: &Session, epoch: Option<u64>) -> Option<bool> {
-        session.set_availability(Availability::Offline);
-        session.with_outbox(|outbox| {
-            if epoch.is_some_and(|epoch| epoch != outbox.epoch) || !outbox.connected {
-                return false;
-            }
-            outbox.epoch += 1;
-            outbox.owner = None;
-            outbox.idle = false;
-            outbox.half.disconnect();
-            outbox.half.shrink();
-            outbox.out.reset();
-            for waiting in outbox.waiting.drain(..) {
-                waiting.wake();
-            }
-            true
-        })
     }
 
     /// Ends a session for good: nothing is delivered any more, its subscriptions go, its will fires if it is still due.
@@ -452,4 +432,24 @@ fn record(
         expires,
         connected,
     }
+}
+
+/// Takes the outbox offline; `Some(false)` when `epoch` is no longer the owner.
+fn disconnect_state(session: &Session, epoch: Option<u64>) -> Option<bool> {
+    session.set_availability(Availability::Offline);
+    session.with_outbox(|outbox| {
+        if epoch.is_some_and(|epoch| epoch != outbox.epoch) || !outbox.connected {
+            return false;
+        }
+        outbox.epoch += 1;
+        outbox.owner = None;
+        outbox.idle = false;
+        outbox.half.disconnect();
+        outbox.half.shrink();
+        outbox.out.reset();
+        for waiting in outbox.waiting.drain(..) {
+            waiting.wake();
+        }
+        true
+    })
 }

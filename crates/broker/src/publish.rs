@@ -45,31 +45,36 @@ pub(crate) struct Received {
     pub(crate) packet_id: PacketId,
 }
 
+/// What comes with a publication.
+#[derive(Default)]
+pub(crate) struct With {
+    /// Hash of the publisher's client id, for shared subscriptions.
+    pub(crate) origin_hash: u64,
+    pub(crate) received: Option<Received>,
+    /// What else belongs into the same atomic batch: a retained message, say.
+    pub(crate) ops: Vec<StoreOp>,
+}
+
 impl Core {
     /// Sends `publication` to every matching subscriber.
-    ///
-    /// `origin_hash` is the hash of the publisher's client id, for shared subscriptions; `ops` is what else
-    /// belongs into the same atomic batch (a retained message, say).
     pub(crate) fn route(
         &self,
         publication: &mut Publication<'_>,
         memo: &mut RouteMemo<Arc<Session>>,
-        origin_hash: u64,
-        received: Option<Received>,
-        ops: Vec<StoreOp>,
+        with: With,
         sink: &mut Sink,
         now: Timestamp,
     ) -> Routed {
         let nodes = self.router.route(publication.topic, memo);
         if !self.durable {
             return Routed {
-                matched: self.deliver_directly(publication, &nodes, origin_hash, sink, now),
+                matched: self.deliver_directly(publication, nodes, with.origin_hash, sink, now),
                 lsn: Lsn::ZERO,
             };
         }
-        self.gather(publication, &nodes, origin_hash, sink);
+        self.gather(publication, nodes, with.origin_hash, sink);
         let matched = !sink.merge.recipients.is_empty();
-        let lsn = self.store(publication, received, ops, sink);
+        let lsn = self.store(publication, with.received, with.ops, sink);
         if publication.head.qos == QoS::ExactlyOnce && lsn > self.committer.watermark() {
             // Order per publisher holds because every QoS 2 publication of a durable broker comes this way.
             let deferred = Deferred {
@@ -116,7 +121,7 @@ impl Core {
         if nodes.is_empty() {
             return false;
         }
-        self.gather_plain(publication, nodes, sink);
+        gather_plain(publication, nodes, sink);
         let recipients = std::mem::take(&mut sink.merge.recipients);
         let mut matched = !recipients.is_empty();
         self.deliver_all(publication, &recipients, sink, now);
@@ -229,7 +234,7 @@ impl Core {
                 }
             }
         } else {
-            self.gather_plain(publication, nodes, sink);
+            gather_plain(publication, nodes, sink);
         }
         for node in nodes.iter().filter(|node| node.has_groups()) {
             for group in node.groups().iter() {
@@ -244,30 +249,6 @@ impl Core {
                         retain,
                         id,
                         Some(group.tag()),
-                    );
-                }
-            }
-        }
-    }
-
-    fn gather_plain(
-        &self,
-        publication: &Publication<'_>,
-        nodes: &[Arc<Node<Arc<Session>>>],
-        sink: &mut Sink,
-    ) {
-        sink.merge.clear();
-        for node in nodes {
-            for chunk in node.subscribers().chunks() {
-                for subscription in chunk.iter().filter(|s| wanted(s, publication)) {
-                    let retain =
-                        publication.head.retain && subscription.options.retain_as_published;
-                    let id = subscription.subscription_id.map(std::num::NonZeroU32::get);
-                    sink.merge.add(
-                        &subscription.subscriber,
-                        subscription.options.qos,
-                        retain,
-                        id,
                     );
                 }
             }
@@ -408,7 +389,7 @@ impl Core {
                 ),
             };
             self.settle(session, outbox, effects, now);
-            let waker = outbox.to_wake();
+            let waker = outbox.wake_owner();
             let pressed = outbox.is_under_pressure(pressure_at);
             Some((offered, waker, pressed))
         });
@@ -476,4 +457,23 @@ fn log_drop(session: &Session, topic: &str, limit: Limit) {
 
 fn wanted(subscription: &Subscription<Arc<Session>>, publication: &Publication<'_>) -> bool {
     !(subscription.options.no_local && subscription.subscriber.id == publication.head.publisher)
+}
+
+/// Collects the subscribers of the filters themselves, one delivery for each however many filters match.
+fn gather_plain(publication: &Publication<'_>, nodes: &[Arc<Node<Arc<Session>>>], sink: &mut Sink) {
+    sink.merge.clear();
+    for node in nodes {
+        for chunk in node.subscribers().chunks() {
+            for subscription in chunk.iter().filter(|s| wanted(s, publication)) {
+                let retain = publication.head.retain && subscription.options.retain_as_published;
+                let id = subscription.subscription_id.map(std::num::NonZeroU32::get);
+                sink.merge.add(
+                    &subscription.subscriber,
+                    subscription.options.qos,
+                    retain,
+                    id,
+                );
+            }
+        }
+    }
 }

@@ -245,7 +245,7 @@ impl Session {
 
 impl Outbox {
     /// The owner to wake because something was appended, unless it is awake or was woken already.
-    pub(crate) fn to_wake(&mut self) -> Option<Waker> {
+    pub(crate) fn wake_owner(&mut self) -> Option<Waker> {
         if self.idle && !self.out.is_empty() {
             self.idle = false;
             self.owner.clone()

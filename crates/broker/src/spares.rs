@@ -5,7 +5,7 @@
 use parking_lot::Mutex;
 
 /// Buffers a thread keeps for itself.
-const OWN_MAX: usize = 32;
+const OWN_MAX: usize = 8;
 
 /// Buffers that change sides at once.
 const EXCHANGED: usize = OWN_MAX / 2;

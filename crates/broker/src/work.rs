@@ -48,7 +48,6 @@ impl WakeBatch {
             waker.wake();
         }
     }
-
 }
 
 impl Drop for WakeBatch {

@@ -200,14 +200,19 @@ fn a_warm_broker_allocates_nothing_per_qos_0_message_and_once_per_qos_1_message(
 
     let mut qos0 = Rig::new(address, QoS::AtMostOnce);
     let mut qos1 = Rig::new(address, QoS::AtLeastOnce);
-    qos0.rounds(200);
-    qos1.rounds(200);
+    qos0.rounds(500);
+    qos1.rounds(500);
     let rounds = MESSAGES / TOPICS;
+    // Spare buffers are as many as were ever needed at once; a new peak makes a few more, which is not a cost per
+    // message. So the quietest of five windows counts: a cost per message shows in every one of them.
     let measure = |rig: &mut Rig| {
-        let before = COUNTER.stats();
-        rig.rounds(rounds);
-        let after = COUNTER.stats();
-        (after.allocations - before.allocations) + (after.reallocations - before.reallocations)
+        let window = |_| {
+            let before = COUNTER.stats();
+            rig.rounds(rounds);
+            let after = COUNTER.stats();
+            (after.allocations - before.allocations) + (after.reallocations - before.reallocations)
+        };
+        (0..5).map(window).min().expect("five windows")
     };
     let for_qos0 = measure(&mut qos0);
     let for_qos1 = measure(&mut qos1);

@@ -150,15 +150,21 @@ fn intersects(a: TopicFilter<'_>, b: TopicFilter<'_>) -> bool {
         return false;
     }
     let (mut a_levels, mut b_levels) = (a.split(), b.split());
-    loop {
+    // Whether all that was compared so far is one empty level: a topic has at least one character [MQTT-4.7.3-1].
+    let mut only_empty = false;
+    for level in 0.. {
         match (a_levels.next(), b_levels.next()) {
             // `a/#` matches `a` too, so `#` meets whatever is left, nothing included.
+            (Some("#"), None) | (None, Some("#")) => return !only_empty,
             (Some("#"), _) | (_, Some("#")) | (None, None) => return true,
             (Some(_), None) | (None, Some(_)) => return false,
-            (Some(a), Some(b)) if a == b || a == "+" || b == "+" => {}
+            (Some(a), Some(b)) if a == b || a == "+" || b == "+" => {
+                only_empty = level == 0 && (a.is_empty() || b.is_empty());
+            }
             (Some(_), Some(_)) => return false,
         }
     }
+    false
 }
 
 #[cfg(test)]

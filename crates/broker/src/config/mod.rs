@@ -338,7 +338,7 @@ impl Default for Limits {
             inflight_max: 1_000,
             inflight_expiry: Duration::ZERO,
             pending_bytes_max: 4 << 20,
-            slow_consumer_timeout: Duration::from_secs(60),
+            slow_consumer_timeout: Duration::from_mins(1),
             retained_messages_max: 1_000_000,
             retained_bytes_max: 1 << 30,
             memory_high_water: 0,

@@ -92,10 +92,8 @@ impl<S: ByteStream> Connection<S> {
 
     fn detach_now(&mut self, with_will: bool, expiry: Option<u32>) -> bool {
         self.mark_finished();
-        let owned = self
-            .core
-            .detach(&self.session, self.epoch, with_will, expiry);
-        owned
+        self.core
+            .detach(&self.session, self.epoch, with_will, expiry)
     }
 
     fn log(&self, end: &End) {

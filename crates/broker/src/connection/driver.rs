@@ -604,10 +604,9 @@ impl<S: ByteStream> Connection<S> {
                 Poll::Ready(allowed) => {
                     if let Packet::Publish(publish) = packet.packet() {
                         with_work(|work| {
-                            let result = self.decided_publish(&publish, allowed, work, now);
+                            self.decided_publish(&publish, allowed, work, now);
                             work.sink.counts.flush(&self.core.counters);
-                            result
-                        })?;
+                        });
                     }
                 }
             },

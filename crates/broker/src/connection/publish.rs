@@ -16,7 +16,7 @@ use crate::{
     core::Core,
     counters::{Event, Limit},
     hooks::Decision,
-    publish::Received,
+    publish::{Received, With},
     retained::QuotaExceeded,
     work::{Sink, Work},
 };
@@ -178,7 +178,7 @@ impl<S: ByteStream> Connection<S> {
                     }
                 }
             };
-        self.decided_publish(publish, allowed, work, now)?;
+        self.decided_publish(publish, allowed, work, now);
         Ok(Flow::Continue)
     }
 
@@ -241,7 +241,7 @@ impl<S: ByteStream> Connection<S> {
         allowed: bool,
         work: &mut Work,
         now: Timestamp,
-    ) -> Result<(), End> {
+    ) {
         if !allowed {
             self.core.counters.event(Event::PublishDenied);
             self.refuse_publish(
@@ -251,7 +251,7 @@ impl<S: ByteStream> Connection<S> {
                     "not authorized to publish to this topic",
                 ),
             );
-            return Ok(());
+            return;
         }
         let Work {
             fan_out,
@@ -262,7 +262,6 @@ impl<S: ByteStream> Connection<S> {
         let forwarded = forwardable(publish.props, props);
         let head = self.head(publish, now);
         self.publish_now(publish, head, forwarded, fan_out, sink, now);
-        Ok(())
     }
 
     fn head(&self, publish: &Publish<'_>, now: Timestamp) -> MessageHead {
@@ -325,16 +324,14 @@ impl<S: ByteStream> Connection<S> {
                 });
             }
         }
-        let hash = self.session.client_hash;
-        let routed = self.core.route(
-            &mut publication,
-            &mut self.memo,
-            hash,
+        let with = With {
+            origin_hash: self.session.client_hash,
             received,
             ops,
-            sink,
-            now,
-        );
+        };
+        let routed = self
+            .core
+            .route(&mut publication, &mut self.memo, with, sink, now);
         let reason = if routed.matched || !self.version.is_v5() {
             ReasonCode::Success
         } else {
@@ -342,10 +339,10 @@ impl<S: ByteStream> Connection<S> {
         };
         match (publish.qos, publish.id) {
             (QoS::AtLeastOnce, Some(id)) => {
-                self.owe_ack(AckKind::PubAck, id, reason, routed.lsn, true)
+                self.owe_ack(AckKind::PubAck, id, reason, routed.lsn, true);
             }
             (QoS::ExactlyOnce, Some(id)) => {
-                self.owe_ack(AckKind::PubRec, id, reason, routed.lsn, false)
+                self.owe_ack(AckKind::PubRec, id, reason, routed.lsn, false);
             }
             _ => {}
         }

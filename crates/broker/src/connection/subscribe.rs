@@ -71,7 +71,7 @@ impl<S: ByteStream> Connection<S> {
             .into());
         }
         let mut decisions = Vec::with_capacity(subscribe.filters.len());
-        for (text, options) in subscribe.filters.iter() {
+        for (text, options) in &subscribe.filters {
             decisions.push(self.judge(text, options)?);
         }
         if decisions
@@ -321,7 +321,7 @@ impl<S: ByteStream> Connection<S> {
     pub(super) fn on_unsubscribe(&mut self, unsubscribe: &Unsubscribe<'_>) -> Result<(), End> {
         let mut codes = Vec::new();
         let mut ops = Vec::new();
-        for text in unsubscribe.filters.iter() {
+        for text in &unsubscribe.filters {
             let removed = self.session.state.lock().subscriptions.remove(text);
             if removed {
                 self.core.drop_subscription(&self.session, text);

@@ -46,7 +46,7 @@ fn run(seed: u64) -> Vec<String> {
         let mut witness = connect_v5(&broker, connect_packet("witness", Version::V5, true)).await;
         subscribed(&mut witness, "#", QoS::AtMostOnce).await;
         let mut dice = Dice(seed);
-        let mut seen = Vec::new();
+        let mut witnessed = Vec::new();
         let mut actors: Vec<Option<RawConnection>> = (0..4).map(|_| None).collect();
         for step in 0..200 {
             let at = usize::try_from(dice.roll(4)).expect("small");
@@ -95,7 +95,7 @@ fn run(seed: u64) -> Vec<String> {
             loop {
                 let packet = witness.receive().await.expect("a packet");
                 match packet.packet() {
-                    Packet::Publish(publish) => seen.push(format!(
+                    Packet::Publish(publish) => witnessed.push(format!(
                         "{:?} {} {}",
                         began.elapsed(),
                         publish.topic,
@@ -105,7 +105,7 @@ fn run(seed: u64) -> Vec<String> {
                 }
             }
         }
-        seen
+        witnessed
     })
 }
 
@@ -150,7 +150,7 @@ fn a_day_of_silence_ends_at_one_and_a_half_keep_alives() {
         let mut witness = witness.limit(Duration::from_secs(100_000));
         assert_eq!(payload(&mut witness).await, "now");
         let after = began.elapsed();
-        let due = Duration::from_secs(75_000);
+        let due = Duration::from_mins(1_250);
         assert!(
             due <= after && after < due + Duration::from_secs(1),
             "ended after {after:?}"
