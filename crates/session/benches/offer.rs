@@ -3,6 +3,9 @@
 //! Each row is one publication for [`SUBSCRIBERS`] subscribers, buffers drained as a writer would; divide by
 //! the element count for the cost of one delivery. `cargo bench -p martlet-session`.
 
+mod cpu_time;
+
+use cpu_time::CpuTime;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use martlet_codec::{AckKind, PacketId, QoS, ReasonCode, Version};
 use martlet_session::{
@@ -88,7 +91,7 @@ fn batch(
     }
 }
 
-fn deliveries(criterion: &mut Criterion) {
+fn deliveries(criterion: &mut Criterion<CpuTime>) {
     let v3 = Link {
         version: Version::V311,
         receive_maximum: u16::MAX,
@@ -138,5 +141,9 @@ fn deliveries(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, deliveries);
+criterion_group! {
+    name = benches;
+    config = Criterion::default().with_measurement(CpuTime).sample_size(20);
+    targets = deliveries
+}
 criterion_main!(benches);

@@ -571,3 +571,35 @@ fn a_broken_backend_does_not_pass_the_contract() {
     let text = panic.downcast_ref::<String>().expect("a message");
     assert!(text.contains("rows are put, replaced, deleted"), "{text}");
 }
+
+#[test]
+fn batches_of_many_threads_commit_in_the_order_of_their_positions() {
+    let probe = Probe::new();
+    let (committer, ear) = start(&probe, CommitOptions::default());
+    let committer = &committer;
+    let lsns: Vec<u64> = std::thread::scope(|scope| {
+        let submit = |thread: u64| {
+            move || {
+                (1..=200)
+                    .map(|n| committer.submit(vec![session(thread * 1_000 + n)]).get())
+                    .collect::<Vec<_>>()
+            }
+        };
+        let threads: Vec<_> = (1..=4).map(|thread| scope.spawn(submit(thread))).collect();
+        threads
+            .into_iter()
+            .flat_map(|thread| thread.join().expect("submits"))
+            .collect()
+    });
+    committer.flush();
+    let mut sorted = lsns.clone();
+    sorted.sort_unstable();
+    assert!(sorted.into_iter().eq(1..=800), "each position once");
+    assert!(
+        lsns.chunks(200).all(<[u64]>::is_sorted),
+        "each thread's in its order"
+    );
+    let heard = ear.wait(|heard| heard.committed.last() == Some(&Lsn::new(800)));
+    assert!(heard.committed.is_sorted());
+    assert_eq!(probe.memory.len(Table::Session), 800);
+}
