@@ -389,7 +389,7 @@ impl Core {
                 ),
             };
             self.settle(session, outbox, effects, now);
-            let waker = outbox.wake_owner();
+            let waker = outbox.wake_owner(now);
             let pressed = outbox.is_under_pressure(pressure_at);
             Some((offered, waker, pressed))
         });

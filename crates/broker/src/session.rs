@@ -66,10 +66,8 @@ pub(crate) struct Outbox {
     pub(crate) alive: bool,
     /// Set while a closure runs under the lock; found set only after a panic.
     poisoned: bool,
-    /// Bytes that were written to the socket so far; progress for back-pressure.
-    pub(crate) written_total: u64,
-    /// `written_total` when a publisher last waited for this subscriber.
-    pub(crate) waited_at: u64,
+    /// When the client last showed that it is at work: its socket took something, or it acknowledged.
+    pub(crate) progress: Timestamp,
     /// Publishers that wait until this outbox has drained.
     pub(crate) waiting: Vec<Waker>,
     /// Since when bytes wait of which the socket took none.
@@ -154,8 +152,7 @@ impl Session {
                 connected: false,
                 alive: true,
                 poisoned: false,
-                written_total: 0,
-                waited_at: 0,
+                progress: Timestamp::default(),
                 waiting: Vec::new(),
                 stalled_since: None,
                 silence_max_millis: 0,
@@ -245,13 +242,22 @@ impl Session {
 
 impl Outbox {
     /// The owner to wake because something was appended, unless it is awake or was woken already.
-    pub(crate) fn wake_owner(&mut self) -> Option<Waker> {
+    pub(crate) fn wake_owner(&mut self, now: Timestamp) -> Option<Waker> {
         if self.idle && !self.out.is_empty() {
             self.idle = false;
+            // It had nothing to do until now, which is not the same as standing still.
+            self.progress = now;
             self.owner.clone()
         } else {
             None
         }
+    }
+
+    /// Notes that the socket took `bytes`.
+    pub(crate) fn wrote(&mut self, bytes: usize, now: Timestamp) {
+        self.out.written(bytes);
+        self.progress = now;
+        self.stalled_since = None;
     }
 
     /// Moves `bytes` to the end of the output; an empty output just takes the buffer over.
@@ -266,9 +272,12 @@ impl Outbox {
 
     /// Whether publishers should slow down for this subscriber.
     pub(crate) fn is_under_pressure(&self, pending_bytes: usize) -> bool {
-        self.connected
-            && (self.out.pending_bytes() >= pending_bytes
-                || self.half.counts().queued >= self.queue_pressure)
+        self.connected && (self.out.pending_bytes() >= pending_bytes || self.is_queue_full())
+    }
+
+    /// Whether nearly as many messages wait as may.
+    pub(crate) fn is_queue_full(&self) -> bool {
+        self.half.counts().queued >= self.queue_pressure
     }
 }
 

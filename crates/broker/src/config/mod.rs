@@ -112,7 +112,7 @@ pub enum DeliveryMode {
     serde(default, deny_unknown_fields)
 )]
 pub struct Limits {
-    /// Connections at one time; further ones are closed at once (CONNACK 0x97 where it can be told). Default 100,000.
+    /// Connections at one time; further ones are closed at once, without a word. Default 100,000.
     pub connections_max: usize,
     /// Sessions kept, connected or not; further new ones are refused with 0x97. Default 1,000,000.
     pub sessions_max: usize,

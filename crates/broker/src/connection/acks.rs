@@ -165,6 +165,7 @@ impl<S: ByteStream> Connection<S> {
             if outbox.epoch != self.epoch {
                 return None;
             }
+            outbox.progress = now;
             let acked = outbox.half.acknowledge(
                 now,
                 ack.kind,

@@ -47,8 +47,17 @@ const LOCAL_BYTES_KEPT: usize = 64;
 /// How long a publisher waits for one slow subscriber, as NATS does (`stalledWait`).
 const PRESSURE_WAIT: Duration = Duration::from_millis(5);
 
-/// Publications between two such waits, so that a slow subscriber bounds nobody's rate below about 12,000 a second.
+/// Publications between two such waits.
 const PRESSURE_EVERY: u32 = 64;
+
+/// A subscriber that took and acknowledged nothing for this long is not waited for. Longer than a busy machine keeps a
+/// reading client from its turn, short enough to be no harm.
+const PROGRESS_MILLIS: u64 = 100;
+
+/// How often a wait is prolonged while the subscriber's queue is full and its socket makes progress. Unlike QoS 0,
+/// these messages would be lost to a client that is alive and reading: one that takes 640 a second loses none, and
+/// a slower one holds nobody below that rate.
+const PRESSURE_PROLONGED: u32 = 20;
 
 /// A connected client.
 pub(crate) struct Connection<S> {
@@ -104,6 +113,8 @@ pub(super) enum Parked {
 struct Pause {
     subscriber: Option<Arc<Session>>,
     timeout: Pin<Box<tokio::time::Sleep>>,
+    /// How often it may still be prolonged.
+    prolong: u32,
 }
 
 /// Why output has come to rest.
@@ -113,6 +124,23 @@ enum Output {
     Idle,
     /// The socket takes no more; it wakes us when it does.
     Blocked,
+}
+
+impl Pause {
+    /// Whether the subscriber's queue is still full and its client alive.
+    fn is_worth_prolonging(&self, now: Timestamp) -> bool {
+        let Some(subscriber) = &self.subscriber else {
+            return false;
+        };
+        let worth =
+            subscriber.with_outbox(|outbox| outbox.is_queue_full() && is_progressing(outbox, now));
+        self.prolong > 0 && worth == Some(true)
+    }
+}
+
+/// Whether waiting for this subscriber makes sense: it was at work a moment ago (rule 7).
+fn is_progressing(outbox: &crate::session::Outbox, now: Timestamp) -> bool {
+    outbox.connected && now.millis_since(outbox.progress) <= PROGRESS_MILLIS
 }
 
 /// What a packet handler wants.
@@ -262,9 +290,7 @@ impl<S: ByteStream> Connection<S> {
         let taken = session.with_outbox(|outbox| {
             check_owner(outbox, *epoch)?;
             if *confirm > 0 {
-                outbox.out.written(*confirm);
-                outbox.written_total += *confirm as u64;
-                outbox.stalled_since = None;
+                outbox.wrote(*confirm, now);
                 *confirm = 0;
             }
             core.release(session, outbox, &mut effects, now);
@@ -336,9 +362,7 @@ impl<S: ByteStream> Connection<S> {
             .with_outbox(|outbox| {
                 check_owner(outbox, *epoch)?;
                 if *confirm > 0 {
-                    outbox.out.written(*confirm);
-                    outbox.written_total += *confirm as u64;
-                    outbox.stalled_since = None;
+                    outbox.wrote(*confirm, now);
                     *confirm = 0;
                 }
                 outbox.stalled_since.get_or_insert(now);
@@ -462,7 +486,6 @@ impl<S: ByteStream> Connection<S> {
     /// Processes the packets in `input`, as far as they are complete and nothing has to wait. Returns the bytes used.
     fn process(&mut self, input: &[u8], work: &mut Work) -> Result<usize, End> {
         let now = self.core.clock.now();
-        self.session.saw_client(now);
         let packet_max = u32::try_from(self.config.mqtt.maximum_packet_size).unwrap_or(u32::MAX);
         let mut used = 0;
         self.partial_need = 1;
@@ -501,6 +524,10 @@ impl<S: ByteStream> Connection<S> {
             if self.acks.is_full() {
                 break;
             }
+        }
+        if used > 0 {
+            // Half a packet is no sign of life [MQTT-3.1.2-22].
+            self.session.saw_client(now);
         }
         Ok(used)
     }
@@ -627,19 +654,14 @@ impl<S: ByteStream> Connection<S> {
         Poll::Ready(Ok(()))
     }
 
-    /// Waits for `subscriber`, if its socket has made progress since somebody last waited for it (rule 7).
+    /// Waits for `subscriber`, unless its socket has stopped: that one costs nobody anything (rule 7).
     fn pause_for(&mut self, subscriber: Arc<Session>) -> bool {
-        let waits = subscriber.with_outbox(|outbox| {
-            let progressed = outbox.connected && outbox.written_total != outbox.waited_at;
-            outbox.waited_at = outbox.written_total;
-            progressed
-        });
-        if waits == Some(true) {
-            self.start_pause(Some(subscriber));
-            true
-        } else {
-            false
+        let now = self.core.clock.now();
+        if subscriber.with_outbox(|outbox| is_progressing(outbox, now)) != Some(true) {
+            return false;
         }
+        self.start_pause(Some(subscriber));
+        true
     }
 
     fn start_pause(&mut self, subscriber: Option<Arc<Session>>) {
@@ -647,6 +669,7 @@ impl<S: ByteStream> Connection<S> {
         self.pause = Some(Box::new(Pause {
             subscriber,
             timeout,
+            prolong: PRESSURE_PROLONGED,
         }));
         self.set_reading(false);
     }
@@ -656,7 +679,8 @@ impl<S: ByteStream> Connection<S> {
             return Poll::Ready(());
         };
         let pressure = self.core.pressure_bytes() / 2;
-        let over = pause.subscriber.as_ref().is_some_and(|subscriber| {
+        let now = self.core.clock.now();
+        let mut over = pause.subscriber.as_ref().is_some_and(|subscriber| {
             let drained = subscriber.with_outbox(|outbox| {
                 let drained = !outbox.is_under_pressure(pressure);
                 let known = |waiting: &std::task::Waker| waiting.will_wake(cx.waker());
@@ -667,7 +691,16 @@ impl<S: ByteStream> Connection<S> {
             });
             drained.unwrap_or(true)
         });
-        if over || pause.timeout.as_mut().poll(cx).is_ready() {
+        while !over && pause.timeout.as_mut().poll(cx).is_ready() {
+            if !pause.is_worth_prolonging(now) {
+                over = true;
+                break;
+            }
+            pause.prolong -= 1;
+            let next = tokio::time::Instant::now() + PRESSURE_WAIT;
+            pause.timeout.as_mut().reset(next);
+        }
+        if over {
             self.pause = None;
             self.set_reading(true);
             return Poll::Ready(());

@@ -7,11 +7,11 @@ use martlet_broker::{
     hooks::{Authenticator, Authorizer, ConnectRequest, Decision, Identity, Refusal},
 };
 use martlet_client::RawConnection;
-use martlet_codec::{AckKind, Packet, QoS, Version};
+use martlet_codec::{AckKind, Connect, Packet, Property, PropsBuf, QoS, Version};
 
 use crate::ground::{
-    builder, connect_packet, connected, expect_ack, expect_connack, expect_silence, open, payload,
-    publish, send, subscribed,
+    ack, builder, connect_packet, connected, expect_ack, expect_connack, expect_silence, open,
+    payload, publish, quiet, send, subscribed,
 };
 
 /// Panics about one topic, at publishing or at delivery.
@@ -67,11 +67,7 @@ async fn a_panic_ends_the_connection_and_session_it_happened_in_and_nothing_else
         send(&mut again, publish("fine", topic, QoS::AtLeastOnce, 2)).await;
         expect_ack(&mut again, AckKind::PubAck, 2).await;
         assert_eq!(payload(&mut subscriber).await, topic);
-        send(
-            &mut subscriber,
-            crate::ground::ack(AckKind::PubAck, subscriber_id(topic)),
-        )
-        .await;
+        send(&mut subscriber, ack(AckKind::PubAck, subscriber_id(topic))).await;
     }
     expect_silence(&mut subscriber).await;
 }
@@ -148,4 +144,48 @@ async fn a_client_that_reads_nothing_still_has_its_own_messages_processed_up_to_
     // Others are served meanwhile.
     let mut other = connected(&broker, "other", true).await;
     expect_silence(&mut other).await;
+}
+
+#[tokio::test]
+async fn a_fast_publisher_loses_nothing_to_a_live_client_with_a_small_window() {
+    // mosquitto_sub announces a Receive Maximum of 20; the queue behind it is bounded.
+    const MESSAGES: usize = 5_000;
+    let mut config = quiet();
+    config.limits.queued_messages_max = 500;
+    let broker = Broker::builder()
+        .config(config)
+        .seed(7)
+        .start()
+        .expect("sound settings");
+    let mut subscriber = open(&broker, Version::V5);
+    let props = PropsBuf::new().with(Property::ReceiveMaximum(20));
+    let connect = Connect {
+        props: props.as_props(),
+        ..connect_packet("s", Version::V5, true)
+    };
+    send(&mut subscriber, Packet::Connect(connect)).await;
+    subscriber.receive().await.expect("CONNACK");
+    subscribed(&mut subscriber, "t", QoS::AtLeastOnce).await;
+    let mut publisher = connected(&broker, "p", true).await;
+    let burst = tokio::spawn(async move {
+        for n in 0..MESSAGES {
+            let id = u16::try_from(n + 1).expect("in range");
+            send(
+                &mut publisher,
+                publish("t", &n.to_string(), QoS::AtLeastOnce, id),
+            )
+            .await;
+        }
+        publisher
+    });
+    for n in 0..MESSAGES {
+        let packet = subscriber.receive().await.expect("a message");
+        let Packet::Publish(message) = packet.packet() else {
+            panic!("expected PUBLISH, got {packet:?}")
+        };
+        assert_eq!(message.payload, n.to_string().as_bytes());
+        let id = message.id.expect("QoS 1").get();
+        send(&mut subscriber, ack(AckKind::PubAck, id)).await;
+    }
+    drop(burst.await);
 }
