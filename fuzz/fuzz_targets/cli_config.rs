@@ -21,15 +21,27 @@ fuzz_target!(|data: &[u8]| {
                 }
             }
             let told = problems.to_string();
-            assert!(!told.chars().any(|c| c.is_control() && c != '\n' && c != '\t'));
+            assert!(
+                !told
+                    .chars()
+                    .any(|c| c.is_control() && c != '\n' && c != '\t')
+            );
             return;
         }
     };
     for origins in [false, true] {
-        let printed = loaded.print(PrintOptions { format: Format::Toml, origins, secrets: true });
+        let printed = loaded.print(PrintOptions {
+            format: Format::Toml,
+            origins,
+            secrets: true,
+        });
         let again = parse("printed", &printed).expect("what is printed is a configuration");
         assert_eq!(again.settings, loaded.settings);
     }
-    let json = loaded.print(PrintOptions { format: Format::Json, origins: true, secrets: false });
+    let json = loaded.print(PrintOptions {
+        format: Format::Json,
+        origins: true,
+        secrets: false,
+    });
     assert!(json.starts_with('{'));
 });

@@ -18,7 +18,11 @@ fuzz_target!(|data: &[u8]| {
     let options = Options {
         version: [Version::V31, Version::V311, Version::V5, Version::V5][usize::from(first & 3)],
         durable: first & 4 != 0,
-        faults: if first & 8 != 0 { Faults::ALL } else { Faults::OFTEN },
+        faults: if first & 8 != 0 {
+            Faults::ALL
+        } else {
+            Faults::OFTEN
+        },
     };
     let mut random = Bytes(rest);
     let mut pair = Pair::new(options, &mut random);

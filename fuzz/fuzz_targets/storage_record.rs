@@ -5,8 +5,8 @@
 use libfuzzer_sys::fuzz_target;
 use martlet_codec::PacketId;
 use martlet_storage::{
-    Message, MessageId, Meta, OutboundRow, QueuedRow, SessionRecord, StoreOp, SubscriptionRow, WillRecord,
-    decode_batch, encode_batch,
+    Message, MessageId, Meta, OutboundRow, QueuedRow, SessionRecord, StoreOp, SubscriptionRow,
+    WillRecord, decode_batch, encode_batch,
 };
 
 fuzz_target!(|data: &[u8]| {
@@ -19,8 +19,12 @@ fuzz_target!(|data: &[u8]| {
             op.encode(&mut again);
             again
         }),
-        1 => decode_batch(bytes).ok().map(|(lsn, ops)| encode_batch(lsn, &ops)),
-        2 => SessionRecord::decode(bytes).ok().map(|record| record.encode()),
+        1 => decode_batch(bytes)
+            .ok()
+            .map(|(lsn, ops)| encode_batch(lsn, &ops)),
+        2 => SessionRecord::decode(bytes)
+            .ok()
+            .map(|record| record.encode()),
         3 => WillRecord::decode(bytes).ok().map(|record| record.encode()),
         4 => Message::from_record(bytes).ok().map(|message| {
             let parts = message.topic().len() + message.props().len() + message.payload().len();
@@ -35,9 +39,15 @@ fuzz_target!(|data: &[u8]| {
             assert_eq!(built, message);
             message.as_record().to_vec()
         }),
-        5 => QueuedRow::decode(MessageId::new(1), bytes).ok().map(|row| row.encode()),
-        6 => PacketId::new(1).and_then(|id| OutboundRow::decode(id, bytes).ok()).map(|row| row.encode()),
-        7 => SubscriptionRow::decode(b"a/b", bytes).ok().map(|row| row.encode()),
+        5 => QueuedRow::decode(MessageId::new(1), bytes)
+            .ok()
+            .map(|row| row.encode()),
+        6 => PacketId::new(1)
+            .and_then(|id| OutboundRow::decode(id, bytes).ok())
+            .map(|row| row.encode()),
+        7 => SubscriptionRow::decode(b"a/b", bytes)
+            .ok()
+            .map(|row| row.encode()),
         _ => Meta::decode(bytes).ok().map(|meta| meta.encode()),
     };
     if let Some(again) = again {
