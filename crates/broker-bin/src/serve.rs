@@ -39,9 +39,18 @@ pub(crate) fn run(args: &ServeArgs) -> Result<ExitCode, Box<dyn Error>> {
     {
         tracing::warn!("{warning}");
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()?;
+    let mut builder = match loaded.settings.program.worker_threads {
+        // The scheduler of a single thread alone keeps the order in which sockets became readable.
+        1 => tokio::runtime::Builder::new_current_thread(),
+        threads => {
+            let mut builder = tokio::runtime::Builder::new_multi_thread();
+            if threads > 0 {
+                builder.worker_threads(threads);
+            }
+            builder
+        }
+    };
+    let runtime = builder.enable_all().build()?;
     let result = runtime.block_on(serve(args, loaded, &log));
     // What still runs has had its time.
     runtime.shutdown_background();

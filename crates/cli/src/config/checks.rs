@@ -81,9 +81,18 @@ pub(crate) fn check(settings: &Settings, tree: &Node, problems: &mut Vec<Problem
     warnings(settings)
 }
 
+/// More threads than any machine has cores; a larger number is a mistake.
+const WORKER_THREADS_MAX: usize = 1024;
+
 fn program(settings: &Settings, checker: &mut Checker<'_>) {
     let program = &settings.program;
     checker.duration("shutdown_grace", program.shutdown_grace, true);
+    checker.range(
+        "worker_threads",
+        &program.worker_threads,
+        &0,
+        &WORKER_THREADS_MAX,
+    );
     if program.storage.backend != "memory" {
         let backend = &program.storage.backend;
         let known = ["embedded", "rocksdb", "redis"].contains(&backend.as_str());

@@ -8,8 +8,14 @@ use martlet_broker::config::{Config, User};
 use super::settings::{Listener, Program, Settings};
 
 /// The top-level keys of [`Program`]; all others belong to the broker.
-pub(crate) const PROGRAM_KEYS: [&str; 5] =
-    ["pid_file", "shutdown_grace", "log", "storage", "listeners"];
+pub(crate) const PROGRAM_KEYS: [&str; 6] = [
+    "pid_file",
+    "shutdown_grace",
+    "worker_threads",
+    "log",
+    "storage",
+    "listeners",
+];
 
 /// Settings as one TOML table, in the order of their definition.
 pub(crate) fn to_table(settings: &Settings) -> Result<toml::Table, toml::ser::Error> {

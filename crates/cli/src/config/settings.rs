@@ -24,6 +24,8 @@ pub struct Program {
     /// How long connections are given to take their last bytes at the end. Default 10 s.
     #[serde(with = "martlet_broker::config::units::duration")]
     pub shutdown_grace: std::time::Duration,
+    /// Threads that serve connections; 0 (the default) for one per core. One alone works in order of arrival.
+    pub worker_threads: usize,
     /// What is logged, and how.
     pub log: Log,
     /// Where messages and sessions are kept.
@@ -41,6 +43,7 @@ impl Default for Program {
         Self {
             pid_file: PathBuf::new(),
             shutdown_grace: std::time::Duration::from_secs(10),
+            worker_threads: 0,
             log: Log::default(),
             storage: Storage::default(),
             listeners: vec![
