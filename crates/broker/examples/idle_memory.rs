@@ -1,7 +1,7 @@
 //! User memory per idle TCP connection: `cargo run --release -p martlet-broker --example idle_memory -- 8000`.
 //!
 //! A child process runs the broker, so that only the broker's memory is counted. Each client subscribes to a topic
-//! of its own, then stays silent. What the kernel keeps per socket is not user memory and not counted.
+//! of its own, unless a second argument `bare` is given, then stays silent. What the kernel keeps per socket is not user memory and not counted.
 
 #![expect(
     clippy::print_stdout,
@@ -27,8 +27,11 @@ fn main() -> Result<(), Anything> {
     files::raise_limit()?;
     match std::env::args().nth(1).as_deref() {
         Some("broker") => broker(),
-        Some(count) => measure(count.parse()?),
-        None => measure(8_000),
+        Some(count) => measure(
+            count.parse()?,
+            std::env::args().nth(2).as_deref() == Some("bare"),
+        ),
+        None => measure(8_000, false),
     }
 }
 
@@ -56,7 +59,7 @@ fn broker() -> Result<(), Anything> {
     })
 }
 
-fn measure(count: usize) -> Result<(), Anything> {
+fn measure(count: usize, bare: bool) -> Result<(), Anything> {
     let mut child = Command::new(std::env::current_exe()?)
         .arg("broker")
         .stdin(Stdio::piped())
@@ -67,13 +70,13 @@ fn measure(count: usize) -> Result<(), Anything> {
     let address: SocketAddr = address.trim().parse()?;
     let process = child.id();
     let warm: Vec<TcpStream> = (0..64)
-        .map(|n| connect(address, &format!("warm-{n}")))
+        .map(|n| connect(address, &format!("warm-{n}"), bare))
         .collect::<Result<_, _>>()?;
     drop(warm);
     std::thread::sleep(Duration::from_millis(500));
     let before = resident_bytes(process)?;
     let clients: Vec<TcpStream> = (0..count)
-        .map(|n| connect(address, &format!("idle-client-{n:06}")))
+        .map(|n| connect(address, &format!("idle-client-{n:06}"), bare))
         .collect::<Result<_, _>>()?;
     std::thread::sleep(Duration::from_secs(1));
     let after = resident_bytes(process)?;
@@ -87,7 +90,7 @@ fn measure(count: usize) -> Result<(), Anything> {
     Ok(())
 }
 
-fn connect(address: SocketAddr, client_id: &str) -> Result<TcpStream, Anything> {
+fn connect(address: SocketAddr, client_id: &str, bare: bool) -> Result<TcpStream, Anything> {
     let mut stream = TcpStream::connect(address)?;
     let connect = Connect {
         version: Version::V311,
@@ -102,6 +105,12 @@ fn connect(address: SocketAddr, client_id: &str) -> Result<TcpStream, Anything> 
     };
     let mut bytes = Vec::new();
     Packet::Connect(connect).encode(Version::V311, &mut bytes)?;
+    if bare {
+        stream.write_all(&bytes)?;
+        // CONNACK.
+        stream.read_exact(&mut [0; 4])?;
+        return Ok(stream);
+    }
     let options = SubscribeOptions {
         qos: QoS::AtLeastOnce,
         no_local: false,
