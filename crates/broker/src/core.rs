@@ -281,8 +281,19 @@ impl Core {
         let now = self.clock.now();
         with_work(|work| {
             let Work { fan_out, sink, .. } = work;
-            let ops = self.retain(message, now);
             let mut publication = Publication::from_message(message, fan_out);
+            let _turn = message
+                .head()
+                .retain
+                .then(|| self.retained.turn(message.topic()));
+            let ops = match self.retain(&mut publication, now) {
+                Ok(op) => Vec::from_iter(op),
+                Err(limit) => {
+                    // Nobody is there to be told; live subscribers get it all the same.
+                    tracing::warn!(event = "retained_refused", topic = %message.topic(), limit = limit.name(), "message not retained: {} is reached", limit.name());
+                    Vec::new()
+                }
+            };
             let mut memo = RouteMemo::default();
             let with = With {
                 origin_hash,
@@ -294,25 +305,36 @@ impl Core {
         });
     }
 
-    /// Stores or clears the retained message if `message` asks for it; the rows belong into the publish's batch.
-    pub(crate) fn retain(&self, message: &Message, now: Timestamp) -> Vec<StoreOp> {
-        if !message.head().retain || !self.config.load().mqtt.retain_available {
-            return Vec::new();
+    /// Stores or clears the retained message if `publication` asks for it, and returns the row for the store,
+    /// which belongs into the publication's batch. Called in the topic's [turn](Retained::turn).
+    ///
+    /// # Errors
+    ///
+    /// The limit that keeps it from being retained; it is counted.
+    pub(crate) fn retain(
+        &self,
+        publication: &mut Publication<'_>,
+        now: Timestamp,
+    ) -> Result<Option<StoreOp>, Limit> {
+        if !publication.head.retain || !self.config.load().mqtt.retain_available {
+            return Ok(None);
         }
-        if message.payload().is_empty() {
-            self.retained.remove(message.topic());
-            return vec![StoreOp::DeleteRetained {
-                topic: message.topic().into(),
-            }];
+        let topic = publication.topic;
+        // What the broker says of itself is no news after a restart.
+        let is_stored = self.durable && !topic.starts_with("$SYS/");
+        if publication.payload.is_empty() {
+            self.retained.remove(topic);
+            return Ok(is_stored.then(|| StoreOp::DeleteRetained {
+                topic: topic.into(),
+            }));
         }
-        match self.retained.set(message.clone(), now) {
-            // What the broker says of itself is no news after a restart.
-            Ok(()) if message.topic().starts_with("$SYS/") => Vec::new(),
-            Ok(()) => vec![StoreOp::PutRetained {
-                message: message.clone(),
-            }],
-            Err(_) => Vec::new(),
+        let message = publication.message().clone();
+        if self.retained.set(message.clone(), now).is_err() {
+            let limit = self.retained_limit();
+            self.counters.limit(limit);
+            return Err(limit);
         }
+        Ok(is_stored.then_some(StoreOp::PutRetained { message }))
     }
 
     /// A message of the broker itself.
@@ -358,7 +380,7 @@ impl Committer for NoStore {
 
 impl Core {
     /// Which limit of the retained store is reached.
-    pub(crate) fn retained_limit(&self) -> Limit {
+    fn retained_limit(&self) -> Limit {
         if self.retained.count() >= self.config.load().limits.retained_messages_max {
             Limit::RetainedMessagesMax
         } else {

@@ -8,18 +8,19 @@
 //! Architecture rule 11, and who keeps it:
 //! * A publisher stores here before it routes, a subscriber is in the router before it walks: nobody misses
 //!   a message in between.
-//! * Publishers of one topic are put in order by its shard's write lock; what must have the same order, such
-//!   as the batch for the store, is handed to [`Retained::set_then`].
+//! * Publishers of one topic take turns: [`Retained::turn`] is held from the change here to the last offer, so
+//!   that memory, the batches for the store and what live subscribers see have the same order. Readers do not
+//!   wait for a turn to end.
 //! * The walk calls back under the shard's read lock, so a message is offered to the new subscriber before a
 //!   newer one of that topic can be stored, routed, and offered.
 //!
-//! Deliberately absent: sessions, outboxes, the store. Order of locks: a shard, then whatever the callback takes.
+//! Deliberately absent: sessions, outboxes, the store. Order of locks: a turn, a shard, then whatever the callback takes.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use martlet_storage::{Message, Timestamp};
 use martlet_topic::{Cursor, RetainedTree, TopicFilter, TopicHasher, TopicName};
-use parking_lot::{Mutex, RwLock};
+use parking_lot::{Mutex, MutexGuard, RwLock};
 
 /// A selective walk seeks in every shard, a publisher shares its lock with 1/64 of the topics.
 const SHARDS: usize = 64;
@@ -28,6 +29,8 @@ const SHARDS: usize = 64;
 pub(crate) struct Retained {
     hasher: TopicHasher,
     shards: Box<[RwLock<Shard>]>,
+    /// One for each shard.
+    turns: Box<[Mutex<()>]>,
     count: AtomicUsize,
     bytes: AtomicU64,
     max_count: AtomicUsize,
@@ -84,6 +87,7 @@ impl Retained {
         Self {
             hasher: TopicHasher::random(),
             shards: (0..SHARDS).map(|_| shard()).collect(),
+            turns: (0..SHARDS).map(|_| Mutex::new(())).collect(),
             count: AtomicUsize::new(0),
             bytes: AtomicU64::new(0),
             max_count: AtomicUsize::new(max_count),
@@ -108,45 +112,36 @@ impl Retained {
         self.bytes.load(Ordering::Relaxed)
     }
 
+    /// Waits until no other publisher is between its change of `topic` and its last offer, and keeps others
+    /// out until the guard is dropped. Whoever holds a turn does not await and takes no second one.
+    pub(crate) fn turn(&self, topic: &str) -> MutexGuard<'_, ()> {
+        self.turns[self.place(topic)].lock()
+    }
+
     /// Stores `message` as the retained one of its topic [MQTT-3.3.1-5]. One that has expired already only
     /// removes what was there.
     pub(crate) fn set(&self, message: Message, now: Timestamp) -> Result<(), QuotaExceeded> {
-        self.set_then(message, now, |outcome| outcome)
-    }
-
-    /// Stores `message` and calls `then` before any other publisher can change this topic. `then` runs under
-    /// the shard's lock: it may hand in a batch, and must not wait, route, or come back here.
-    pub(crate) fn set_then<R>(
-        &self,
-        message: Message,
-        now: Timestamp,
-        then: impl FnOnce(Result<(), QuotaExceeded>) -> R,
-    ) -> R {
         if is_expired(&message, now) {
-            return self.remove_then(message.topic(), |_| then(Ok(())));
+            self.remove(message.topic());
+            return Ok(());
         }
         let mut shard = self.shard(message.topic()).write();
-        let outcome = self.reserve(&shard, &message);
-        if outcome.is_ok() {
-            shard.insert(message);
-        }
-        then(outcome)
+        self.reserve(&shard, &message)?;
+        shard.insert(message);
+        Ok(())
     }
 
     /// Removes the retained message of `topic` [MQTT-3.3.1-6] and returns whether there was one.
     pub(crate) fn remove(&self, topic: &str) -> bool {
-        self.remove_then(topic, |existed| existed)
-    }
-
-    /// Removes and calls `then` with whether there was a message, under the same terms as
-    /// [`Retained::set_then`].
-    pub(crate) fn remove_then<R>(&self, topic: &str, then: impl FnOnce(bool) -> R) -> R {
-        let mut shard = self.shard(topic).write();
-        let removed = shard.topics.remove(TopicName::trusted(topic));
+        let removed = self
+            .shard(topic)
+            .write()
+            .topics
+            .remove(TopicName::trusted(topic));
         if let Some(old) = &removed {
             self.subtract(old);
         }
-        then(removed.is_some())
+        removed.is_some()
     }
 
     /// Calls `visit` with the messages whose topics match `filter`, and returns where to go on, or `None` at
@@ -194,7 +189,7 @@ impl Retained {
     }
 
     /// Removes expired messages, goes on where the last call stopped, and calls `removed` with each under the
-    /// lock of its shard, on the terms of [`Retained::set_then`]. Looks at a bounded number of topics, and
+    /// lock of its shard, and `removed` must not wait or come back here. Looks at a bounded number of topics, and
     /// only in shards where a message is due.
     pub(crate) fn sweep_then(&self, now: Timestamp, mut removed: impl FnMut(&Message)) {
         let mut sweep = self.sweep.lock();
@@ -268,7 +263,11 @@ impl Retained {
     }
 
     fn shard(&self, topic: &str) -> &RwLock<Shard> {
-        &self.shards[(self.hasher.hash(topic) >> 32) as usize % SHARDS]
+        &self.shards[self.place(topic)]
+    }
+
+    fn place(&self, topic: &str) -> usize {
+        (self.hasher.hash(topic) >> 32) as usize % SHARDS
     }
 
     /// Counts `message` in place of the one it replaces, if both limits allow it.

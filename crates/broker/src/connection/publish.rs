@@ -1,10 +1,10 @@
 //! PUBLISH from a client: the rules, the decision, the retained message, the route, the acknowledgement.
 
 use martlet_codec::{
-    AckKind, Frame, PacketBuf, Property, Props, PropsBuf, Publish, QoS, ReasonCode,
+    AckKind, Frame, PacketBuf, PacketId, Property, Props, PropsBuf, Publish, QoS, ReasonCode,
 };
 use martlet_session::{AliasError, Arrival, FanOut, Publication};
-use martlet_storage::{Lsn, MessageHead, MessageId, StoreOp, Timestamp};
+use martlet_storage::{Lsn, MessageHead, MessageId, Timestamp};
 use martlet_transport::ByteStream;
 
 use super::{
@@ -16,8 +16,7 @@ use crate::{
     core::Core,
     counters::{Event, Limit},
     hooks::Decision,
-    publish::{Received, With},
-    retained::QuotaExceeded,
+    publish::{Received, Routed, With},
     work::{Sink, Work},
 };
 
@@ -296,42 +295,17 @@ impl<S: ByteStream> Connection<S> {
     ) {
         let mut publication =
             Publication::new(head, publish.topic, props, publish.payload, fan_out);
-        let mut ops = Vec::new();
-        if publish.retain {
-            // The retained message is stored before live delivery, so that a subscriber who comes in between misses nothing (rule 11).
-            match self.retain(&mut publication, now) {
-                Ok(retained) => ops = retained,
-                Err(QuotaExceeded) => {
-                    let limit = self.core.retained_limit();
-                    self.core.counters.limit(limit);
-                    let text = format!(
-                        "the broker keeps no more retained messages: {}",
-                        limit.name()
-                    );
-                    self.refuse_publish(publish, &Violation::new(ReasonCode::QuotaExceeded, text));
-                    return;
-                }
+        let routed = match self.keep_and_route(&mut publication, publish.id, sink, now) {
+            Ok(routed) => routed,
+            Err(limit) => {
+                let text = format!(
+                    "the broker keeps no more retained messages: {}",
+                    limit.name()
+                );
+                self.refuse_publish(publish, &Violation::new(ReasonCode::QuotaExceeded, text));
+                return;
             }
-        }
-        let mut received = None;
-        if let (QoS::ExactlyOnce, Some(packet_id)) = (publish.qos, publish.id) {
-            let arrival = self.session.state.lock().inbound.publish(packet_id);
-            debug_assert_eq!(arrival, Arrival::New);
-            if self.session.durable {
-                received = Some(Received {
-                    session: self.session.id,
-                    packet_id,
-                });
-            }
-        }
-        let with = With {
-            origin_hash: self.session.client_hash,
-            received,
-            ops,
         };
-        let routed = self
-            .core
-            .route(&mut publication, &mut self.memo, with, sink, now);
         let reason = if routed.matched || !self.version.is_v5() {
             ReasonCode::Success
         } else {
@@ -348,29 +322,38 @@ impl<S: ByteStream> Connection<S> {
         }
     }
 
-    fn retain(
-        &self,
+    /// Retains the message if it asks for that, remembers the identifier of a QoS 2 message, and routes. Nothing of
+    /// this happens if a limit keeps the message from being retained.
+    fn keep_and_route(
+        &mut self,
         publication: &mut Publication<'_>,
+        id: Option<PacketId>,
+        sink: &mut Sink,
         now: Timestamp,
-    ) -> Result<Vec<StoreOp>, QuotaExceeded> {
-        let durable = self.core.durable;
-        if publication.payload.is_empty() {
-            self.core.retained.remove(publication.topic);
-            return Ok(if durable {
-                vec![StoreOp::DeleteRetained {
-                    topic: publication.topic.into(),
-                }]
-            } else {
-                Vec::new()
-            });
+    ) -> Result<Routed, Limit> {
+        let core = &self.core;
+        let is_retained = publication.head.retain;
+        // Held to the last offer, so that all see the messages of a retained topic in one order; retained before
+        // live delivery, so that a subscriber who comes in between misses nothing (rule 11).
+        let _turn = is_retained.then(|| core.retained.turn(publication.topic));
+        let ops = Vec::from_iter(core.retain(publication, now)?);
+        let mut received = None;
+        if let (QoS::ExactlyOnce, Some(packet_id)) = (publication.head.qos, id) {
+            let arrival = self.session.state.lock().inbound.publish(packet_id);
+            debug_assert_eq!(arrival, Arrival::New);
+            if self.session.durable {
+                received = Some(Received {
+                    session: self.session.id,
+                    packet_id,
+                });
+            }
         }
-        let message = publication.message().clone();
-        self.core.retained.set(message.clone(), now)?;
-        Ok(if durable {
-            vec![StoreOp::PutRetained { message }]
-        } else {
-            Vec::new()
-        })
+        let with = With {
+            origin_hash: self.session.client_hash,
+            received,
+            ops,
+        };
+        Ok(core.route(publication, &mut self.memo, with, sink, now))
     }
 }
 

@@ -1,10 +1,11 @@
 //! The broker's rules that no single connection shows: what waits for the store, who owns a session, what a panic
-//! or a client that does not read may touch, and that a run repeats itself from its seed.
+//! or a client that does not read may touch, what stays of a topic, and that a run repeats itself from its seed.
 //!
 //! Clients speak over in-memory streams; nothing here sleeps in real time.
 
 mod ground;
 mod isolation;
 mod ownership;
+mod retained;
 mod simulation;
 mod store;
