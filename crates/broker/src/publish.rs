@@ -477,3 +477,6 @@ fn gather_plain(publication: &Publication<'_>, nodes: &[Arc<Node<Arc<Session>>>]
         }
     }
 }
+
+#[cfg(all(test, martlet_loom))]
+mod loom_tests;

@@ -16,9 +16,8 @@ use arc_swap::ArcSwapOption;
 use martlet_codec::{QoS, ReasonCode};
 use martlet_session::{DropReason, Inbound, OutBuf, Outbound};
 use martlet_storage::{SessionId, Timestamp};
-use parking_lot::Mutex;
 
-use crate::{hooks::Identity, router, subscriptions::Subscriptions};
+use crate::{hooks::Identity, router, subscriptions::Subscriptions, sync::Mutex};
 
 /// A client that cannot keep up drops thousands of messages a second; the log gets one line in this time.
 const DROPS_LOGGED_EVERY_MILLIS: u64 = 60_000;

@@ -166,7 +166,7 @@ fn loom_two_leave_and_one_is_the_last() {
     model(|router| {
         router.subscribe(filter("t"), subscription(1));
         router.subscribe(filter("t"), subscription(2));
-        let last = Arc::new(loom::sync::atomic::AtomicUsize::new(0));
+        let last = Arc::new(AtomicUsize::new(0));
         let other = beside(router, {
             let last = Arc::clone(&last);
             move |router| {
