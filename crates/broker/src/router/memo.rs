@@ -42,8 +42,7 @@ impl<S> Default for RouteMemo<S> {
 
 impl<S> RouteMemo<S> {
     /// Number of topics remembered.
-    #[cfg(test)]
-    #[cfg(not(martlet_loom))]
+    #[cfg(all(test, not(martlet_loom)))]
     pub(crate) fn len(&self) -> usize {
         self.entries.len()
     }
