@@ -1,95 +1,123 @@
-//! The subscriptions of one session, as it remembers them. Most sessions have a handful, so this is a sorted
-//! list: an entry costs its own bytes and nothing else.
+//! The filters of one session, as it subscribed to them. Options and identifiers are with the router's subscription.
+//!
+//! Most sessions have a handful, kept in a sorted list: an entry costs its own bytes and nothing else. A session
+//! with many has them in a tree, where adding one does not move the others.
 
-use martlet_codec::SubscribeOptions;
+use std::collections::BTreeSet;
 
-/// A subscription as the session remembers it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Subscribed {
-    pub(crate) options: SubscribeOptions,
-    pub(crate) subscription_id: Option<u32>,
+/// Filters by text as subscribed, share prefix included.
+#[derive(Debug)]
+pub(crate) enum Subscriptions {
+    Few(Vec<Box<str>>),
+    Many(BTreeSet<Box<str>>),
 }
 
-/// Subscriptions by filter text as subscribed, share prefix included.
-#[derive(Debug, Default)]
-pub(crate) struct Subscriptions(Vec<(Box<str>, Subscribed)>);
+/// From here on a tree; half of it is where a list begins again.
+const MANY: usize = 64;
 
 impl Subscriptions {
     pub(crate) fn len(&self) -> usize {
-        self.0.len()
+        match self {
+            Self::Few(list) => list.len(),
+            Self::Many(tree) => tree.len(),
+        }
     }
 
     pub(crate) fn contains(&self, filter: &str) -> bool {
-        self.find(filter).is_ok()
+        match self {
+            Self::Few(list) => find(list, filter).is_ok(),
+            Self::Many(tree) => tree.contains(filter),
+        }
     }
 
-    /// Adds or replaces.
-    pub(crate) fn insert(&mut self, filter: &str, subscribed: Subscribed) {
-        match self.find(filter) {
-            Ok(at) => self.0[at].1 = subscribed,
-            Err(at) => {
-                if self.0.len() == self.0.capacity() {
+    /// Adds `filter` unless it is there.
+    pub(crate) fn insert(&mut self, filter: &str) {
+        match self {
+            Self::Few(list) => {
+                let Err(at) = find(list, filter) else { return };
+                if list.len() == list.capacity() {
                     // Vec would begin with room for four.
-                    self.0.reserve_exact((self.0.len() / 2).max(1));
+                    list.reserve_exact((list.len() / 2).max(1));
                 }
-                self.0.insert(at, (filter.into(), subscribed));
+                list.insert(at, filter.into());
+                if list.len() >= MANY {
+                    *self = Self::Many(std::mem::take(list).into_iter().collect());
+                }
+            }
+            Self::Many(tree) => {
+                if !tree.contains(filter) {
+                    tree.insert(filter.into());
+                }
             }
         }
     }
 
     /// Removes and returns whether it was there.
     pub(crate) fn remove(&mut self, filter: &str) -> bool {
-        match self.find(filter) {
-            Ok(at) => {
-                self.0.remove(at);
-                if self.0.len() < self.0.capacity() / 4 {
-                    self.0.shrink_to(self.0.len() * 2);
+        match self {
+            Self::Few(list) => match find(list, filter) {
+                Ok(at) => {
+                    list.remove(at);
+                    if list.len() * 4 <= list.capacity() {
+                        list.shrink_to(list.len() * 2);
+                    }
+                    true
                 }
-                true
+                Err(_) => false,
+            },
+            Self::Many(tree) => {
+                let was_there = tree.remove(filter);
+                if tree.len() < MANY / 2 {
+                    *self = Self::Few(std::mem::take(tree).into_iter().collect());
+                }
+                was_there
             }
-            Err(_) => false,
         }
     }
 
+    /// All of them, sorted.
     pub(crate) fn filters(&self) -> impl Iterator<Item = &str> {
-        self.0.iter().map(|(filter, _)| &**filter)
+        let (list, tree) = match self {
+            Self::Few(list) => (Some(list), None),
+            Self::Many(tree) => (None, Some(tree)),
+        };
+        let (list, tree) = (list.into_iter().flatten(), tree.into_iter().flatten());
+        list.chain(tree).map(|filter| &**filter)
     }
+}
 
-    fn find(&self, filter: &str) -> Result<usize, usize> {
-        self.0.binary_search_by(|(known, _)| (**known).cmp(filter))
+impl Default for Subscriptions {
+    fn default() -> Self {
+        Self::Few(Vec::new())
     }
+}
+
+fn find(list: &[Box<str>], filter: &str) -> Result<usize, usize> {
+    list.binary_search_by(|known| (**known).cmp(filter))
 }
 
 #[cfg(test)]
 mod tests {
-    use martlet_codec::{QoS, RetainHandling};
-
     use super::*;
 
     #[test]
-    fn filters_are_found_replaced_and_removed() {
-        let options = |qos| SubscribeOptions {
-            qos,
-            no_local: false,
-            retain_as_published: false,
-            retain_handling: RetainHandling::SendAlways,
-        };
-        let subscribed = |qos| Subscribed {
-            options: options(qos),
-            subscription_id: None,
-        };
-        let mut all = Subscriptions::default();
-        for n in 0..100 {
-            all.insert(&format!("a/{}", n * 7 % 100), subscribed(QoS::AtMostOnce));
+    fn filters_are_found_once_and_removed_in_small_and_large_numbers() {
+        for count in [1, 5, MANY - 1, MANY, MANY + 1, 1_000] {
+            let mut all = Subscriptions::default();
+            for n in (0..count).rev().chain(0..count) {
+                all.insert(&format!("a/{n}"));
+            }
+            assert_eq!(all.len(), count);
+            assert!(all.contains("a/0") && !all.contains("b"));
+            assert!(all.filters().is_sorted());
+            assert_eq!(all.filters().count(), count);
+            assert!(!all.remove("b"));
+            for n in 0..count {
+                assert!(all.remove(&format!("a/{n}")));
+                assert!(!all.remove(&format!("a/{n}")));
+                assert_eq!(all.len(), count - n - 1);
+            }
+            assert!(matches!(&all, Subscriptions::Few(list) if list.capacity() == 0));
         }
-        all.insert("a/7", subscribed(QoS::ExactlyOnce));
-        assert_eq!(all.len(), 100);
-        assert!(all.contains("a/99") && !all.contains("a/100"));
-        assert!(all.filters().is_sorted());
-        assert!(all.remove("a/7") && !all.remove("a/7"));
-        for n in 0..100 {
-            all.remove(&format!("a/{n}"));
-        }
-        assert_eq!((all.len(), all.0.capacity()), (0, 0));
     }
 }

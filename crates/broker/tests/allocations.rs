@@ -3,18 +3,17 @@
 //! The clients are plain blocking sockets with packets encoded beforehand, so that between two readings of the
 //! counter nothing but the broker can allocate. One test per process: the counter is global.
 
+mod blocking;
+
 use std::{
     alloc::System,
     io::{Read, Write},
     net::{SocketAddr, TcpStream},
-    time::Duration,
 };
 
-use martlet_broker::{Broker, ListenerOptions, config::Config};
-use martlet_codec::{
-    Connect, Packet, PacketId, Props, Publish, QoS, RetainHandling, Subscribe, SubscribeFiltersBuf,
-    SubscribeOptions, Version,
-};
+use blocking::{broker, connect, encoded, subscribe};
+use martlet_broker::config::Config;
+use martlet_codec::{Packet, PacketId, Props, Publish, QoS, Version};
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
 
 #[global_allocator]
@@ -23,72 +22,6 @@ static COUNTER: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 const TOPICS: usize = 20;
 const MESSAGES: usize = 10_000;
 const PAYLOAD: [u8; 64] = [b'x'; 64];
-
-fn encoded(packet: &Packet<'_>, version: Version) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    packet
-        .encode(version, &mut bytes)
-        .expect("the test's packets encode");
-    bytes
-}
-
-fn connect(address: SocketAddr, version: Version, client_id: &str) -> TcpStream {
-    let mut stream = TcpStream::connect(address).expect("the broker accepts");
-    stream
-        .set_nodelay(true)
-        .expect("an option every TCP socket has");
-    stream
-        .set_read_timeout(Some(Duration::from_secs(20)))
-        .expect("a time-out above zero");
-    let connect = Connect {
-        version,
-        bridge: false,
-        clean_start: true,
-        keep_alive_secs: 0,
-        props: Props::EMPTY,
-        client_id,
-        will: None,
-        username: None,
-        password: None,
-    };
-    stream
-        .write_all(&encoded(&Packet::Connect(connect), version))
-        .expect("the broker reads");
-    read_packet(&mut stream);
-    stream
-}
-
-/// Reads one packet of less than 128 bytes of body and throws it away.
-fn read_packet(stream: &mut TcpStream) {
-    let mut head = [0; 2];
-    stream.read_exact(&mut head).expect("the broker answers");
-    assert!(head[1] < 128, "a short packet");
-    let mut body = [0; 128];
-    stream
-        .read_exact(&mut body[..usize::from(head[1])])
-        .expect("the broker answers in whole packets");
-}
-
-fn subscribe(stream: &mut TcpStream, version: Version, topic: &str, qos: QoS) {
-    let mut filters = SubscribeFiltersBuf::new();
-    let options = SubscribeOptions {
-        qos,
-        no_local: false,
-        retain_as_published: false,
-        retain_handling: RetainHandling::SendAlways,
-    };
-    filters.push(topic, options).expect("a short filter");
-    let id = PacketId::new(1).expect("not zero");
-    let packet = Packet::Subscribe(Subscribe {
-        id,
-        props: Props::EMPTY,
-        filters: filters.as_filters(),
-    });
-    stream
-        .write_all(&encoded(&packet, version))
-        .expect("the broker reads");
-    read_packet(stream);
-}
 
 fn topic(qos: QoS, index: usize) -> String {
     format!("site/{index}/sensor/{}", qos as u8)
@@ -110,7 +43,7 @@ impl Rig {
     /// Topic `n` has one subscriber, of MQTT 3.1.1 and 5 in turn.
     fn new(address: SocketAddr, qos: QoS) -> Self {
         let mut rig = Self {
-            publisher: connect(address, Version::V5, &format!("publisher-{qos:?}")),
+            publisher: connect(address, Version::V5, &format!("publisher-{qos:?}"), true),
             subscribers: Vec::new(),
             round: Vec::new(),
             received_per_round: Vec::new(),
@@ -128,7 +61,12 @@ impl Rig {
                 Version::V5
             };
             let topic = topic(qos, index);
-            let mut subscriber = connect(address, version, &format!("subscriber-{index}-{qos:?}"));
+            let mut subscriber = connect(
+                address,
+                version,
+                &format!("subscriber-{index}-{qos:?}"),
+                true,
+            );
             subscribe(&mut subscriber, version, &topic, qos);
             rig.subscribers.push(subscriber);
             let id = PacketId::new(u16::try_from(index + 1).expect("few topics"));
@@ -177,27 +115,7 @@ impl Rig {
 
 #[test]
 fn a_warm_broker_allocates_nothing_per_qos_0_message_and_once_per_qos_1_message() {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .expect("a runtime can be built");
-    let mut config = Config::default();
-    // `$SYS` is published on a schedule of its own.
-    config.sys.interval = Duration::ZERO;
-    let address = runtime.block_on(async {
-        let broker = Broker::builder()
-            .config(config)
-            .start()
-            .expect("the defaults make sense");
-        let address = "tcp://127.0.0.1:0".parse().expect("an address");
-        let listener = broker
-            .listen("test", &address, &ListenerOptions::default())
-            .await
-            .expect("a free port");
-        listener.local_addr
-    });
-
+    let (runtime, address) = broker(Config::default());
     let mut qos0 = Rig::new(address, QoS::AtMostOnce);
     let mut qos1 = Rig::new(address, QoS::AtLeastOnce);
     qos0.rounds(500);

@@ -48,6 +48,7 @@ mod error;
 pub use error::TopicError;
 
 mod name;
+mod pages;
 pub use name::TopicName;
 
 mod filter;

@@ -1,16 +1,16 @@
 //! The wildcard trie: many filters, asked with one topic.
 //!
-//! Nodes live in one vector and refer to each other by index. A node is found from its parent through
+//! Nodes live in one list and refer to each other by index. A node is found from its parent through
 //! one hash table that is shared by the whole trie and keyed by `(parent, level)`: a node with a
 //! million children costs the same probe as a node with one, and a leaf carries no container of its
-//! own. `+` is a direct slot of the parent, and `#`, which never has children, is a second value of
-//! its parent.
+//! own. `+` is a direct slot of the parent. `#`, which never has children, and a `+` that ends a filter
+//! are second and third values of their parent, so that neither takes a node.
 //!
 //! Matching visits at most two children per node: the literal one and the `+` one. Its cost is
 //! bounded by the nodes that exist and by 2^levels; branches still to be visited wait on a stack that
 //! is as deep as the topic at most and lives on the thread's stack for the first [`INLINE`] of them.
 
-use crate::{TopicFilter, TopicHasher, TopicName};
+use crate::{TopicFilter, TopicHasher, TopicName, pages::Pages};
 use core::fmt;
 use hashbrown::HashTable;
 
@@ -19,7 +19,7 @@ use hashbrown::HashTable;
 /// Filters without wildcards are welcome too; a broker keeps those in an [`ExactMap`](crate::ExactMap)
 /// because one probe for the whole topic beats one per level.
 pub struct Trie<V> {
-    nodes: Vec<Node<V>>,
+    nodes: Pages<Node<V>>,
     /// Literal children, keyed by parent and level.
     children: HashTable<Child>,
     hasher: TopicHasher,
@@ -32,7 +32,7 @@ pub struct Trie<V> {
 }
 
 const ROOT: u32 = 0;
-/// "No node". The vector never grows this far: each node needs tens of bytes.
+/// "No node". The list never grows this far: each node needs tens of bytes.
 const NONE: u32 = u32::MAX;
 /// Waiting branches kept without allocation: topics of up to this many levels never allocate.
 const INLINE: usize = 24;
@@ -53,6 +53,8 @@ struct Node<V> {
     value: Option<V>,
     /// Value of the filter that goes on with `#` and ends.
     multi: Option<V>,
+    /// Value of the filter that goes on with `+` and ends.
+    single: Option<V>,
 }
 
 impl<V> Node<V> {
@@ -65,11 +67,32 @@ impl<V> Node<V> {
             tag,
             value: None,
             multi: None,
+            single: None,
         }
     }
 
     const fn is_unused(&self) -> bool {
-        self.value.is_none() && self.multi.is_none() && self.plus == NONE && self.literals == 0
+        self.value.is_none()
+            && self.multi.is_none()
+            && self.single.is_none()
+            && self.plus == NONE
+            && self.literals == 0
+    }
+
+    const fn slot(&self, slot: Slot) -> Option<&V> {
+        match slot {
+            Slot::Value => self.value.as_ref(),
+            Slot::Multi => self.multi.as_ref(),
+            Slot::Single => self.single.as_ref(),
+        }
+    }
+
+    const fn slot_mut(&mut self, slot: Slot) -> &mut Option<V> {
+        match slot {
+            Slot::Value => &mut self.value,
+            Slot::Multi => &mut self.multi,
+            Slot::Single => &mut self.single,
+        }
     }
 }
 
@@ -128,24 +151,24 @@ const fn spread(tag: u32) -> u64 {
     (tag as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15)
 }
 
-/// Where a filter's value sits: at the node its levels lead to, or in that node's `#` slot.
+/// Where a filter's value sits: at the node its levels lead to, or in that node's slot for a final wildcard.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Slot {
     Value,
     Multi,
+    Single,
 }
 
-/// The levels before a final `#`, and the slot the value has at their end. `#` alone has no levels.
+/// The levels before a final wildcard, and the slot the value has at their end. A wildcard alone has no levels.
 fn path(filter: TopicFilter<'_>) -> (Option<&str>, Slot) {
     let text = filter.as_str();
-    if text == "#" {
-        (None, Slot::Multi)
-    } else {
-        match text.strip_suffix("/#") {
-            Some(rest) => (Some(rest), Slot::Multi),
-            None => (Some(text), Slot::Value),
-        }
-    }
+    let (rest, slot) = match text.as_bytes().last() {
+        Some(b'#') => (&text[..text.len() - 1], Slot::Multi),
+        Some(b'+') => (&text[..text.len() - 1], Slot::Single),
+        _ => return (Some(text), Slot::Value),
+    };
+    // What is left ends with the separator, or is empty.
+    (rest.strip_suffix('/'), slot)
 }
 
 fn levels(path: Option<&str>) -> impl Iterator<Item = &str> {
@@ -161,7 +184,7 @@ impl<V> Trie<V> {
     /// An empty trie that hashes with `hasher`.
     pub fn with_hasher(hasher: TopicHasher) -> Self {
         Self {
-            nodes: vec![Node::new("", NONE, 0)],
+            nodes: Pages::of(Node::new("", NONE, 0)),
             children: HashTable::new(),
             hasher,
             vacant: NONE,
@@ -188,25 +211,21 @@ impl<V> Trie<V> {
     /// The value of this very filter.
     pub fn get(&self, filter: TopicFilter<'_>) -> Option<&V> {
         let (path, slot) = path(filter);
-        let node = &self.nodes[self.find(path)? as usize];
-        match slot {
-            Slot::Value => node.value.as_ref(),
-            Slot::Multi => node.multi.as_ref(),
-        }
+        self.nodes[self.find(path)?].slot(slot)
     }
 
     /// The value of this very filter, to change.
     pub fn get_mut(&mut self, filter: TopicFilter<'_>) -> Option<&mut V> {
         let (path, slot) = path(filter);
         let node = self.find(path)?;
-        self.slot(node, slot).as_mut()
+        self.nodes[node].slot_mut(slot).as_mut()
     }
 
     /// Stores `value` at `filter` and returns the one it replaces.
     pub fn insert(&mut self, filter: TopicFilter<'_>, value: V) -> Option<V> {
         let (path, slot) = path(filter);
         let node = self.find_or_add(path);
-        let old = self.slot(node, slot).replace(value);
+        let old = self.nodes[node].slot_mut(slot).replace(value);
         self.len += usize::from(old.is_none());
         old
     }
@@ -219,21 +238,21 @@ impl<V> Trie<V> {
     ) -> &mut V {
         let (path, slot) = path(filter);
         let node = self.find_or_add(path);
-        if self.slot(node, slot).is_none() {
+        if self.nodes[node].slot_mut(slot).is_none() {
             self.len += 1;
         }
-        self.slot(node, slot).get_or_insert_with(make)
+        self.nodes[node].slot_mut(slot).get_or_insert_with(make)
     }
 
     /// Removes and returns the value at `filter`, with every node that only led there.
     pub fn remove(&mut self, filter: TopicFilter<'_>) -> Option<V> {
         let (path, slot) = path(filter);
         let node = self.find(path)?;
-        let value = self.slot(node, slot).take()?;
+        let value = self.nodes[node].slot_mut(slot).take()?;
         self.len -= 1;
         if self.len == 0 {
             // Nothing is left: give the memory back as a whole.
-            self.nodes = vec![Node::new("", NONE, 0)];
+            self.nodes = Pages::of(Node::new("", NONE, 0));
             self.children = HashTable::new();
             self.vacant = NONE;
             self.node_count = 0;
@@ -255,7 +274,7 @@ impl<V> Trie<V> {
         let mut at = (ROOT, 0);
         loop {
             let (index, start) = at;
-            let node = &self.nodes[index as usize];
+            let node = &self.nodes[index];
             // Wildcards in the first level do not see topics that begin with '$' [MQTT-4.7.2-1].
             let hidden = index == ROOT && topic.is_dollar();
             if let (Some(value), false) = (&node.multi, hidden) {
@@ -266,10 +285,13 @@ impl<V> Trie<V> {
                 if let Some(value) = &node.value {
                     visit(value);
                 }
-            } else if node.literals > 0 || node.plus != NONE {
+            } else if node.literals > 0 || node.plus != NONE || node.single.is_some() {
                 let rest = &text[start..];
                 let len = rest.find('/').unwrap_or(rest.len());
                 let after = start + len + 1;
+                if let (Some(value), true, false) = (&node.single, after > text.len(), hidden) {
+                    visit(value);
+                }
                 if node.plus != NONE && !hidden {
                     next = Some((node.plus, after));
                 }
@@ -291,15 +313,15 @@ impl<V> Trie<V> {
     pub fn for_each(&self, mut visit: impl FnMut(TopicFilter<'_>, &V)) {
         let mut text = String::new();
         for (index, node) in self.nodes.iter().enumerate() {
-            if node.value.is_none() && node.multi.is_none() {
-                continue;
-            }
-            self.spell(index as u32, &mut text);
-            if let Some(value) = &node.value {
-                visit(TopicFilter::trusted(&text), value);
-            }
-            if let Some(value) = &node.multi {
-                text.push_str(if index == ROOT as usize { "#" } else { "/#" });
+            for (slot, ending) in [(Slot::Value, ""), (Slot::Multi, "#"), (Slot::Single, "+")] {
+                let Some(value) = node.slot(slot) else {
+                    continue;
+                };
+                self.spell(index as u32, &mut text);
+                if index != ROOT as usize && !ending.is_empty() {
+                    text.push('/');
+                }
+                text.push_str(ending);
                 visit(TopicFilter::trusted(&text), value);
             }
         }
@@ -311,27 +333,19 @@ impl<V> Trie<V> {
         let mut at = index;
         while at != ROOT {
             nodes.push(at);
-            at = self.nodes[at as usize].parent;
+            at = self.nodes[at].parent;
         }
         text.clear();
         for (depth, &at) in nodes.iter().rev().enumerate() {
             if depth > 0 {
                 text.push('/');
             }
-            let node = &self.nodes[at as usize];
-            if self.nodes[node.parent as usize].plus == at {
+            let node = &self.nodes[at];
+            if self.nodes[node.parent].plus == at {
                 text.push('+');
             } else {
                 text.push_str(node.level.as_str());
             }
-        }
-    }
-
-    fn slot(&mut self, node: u32, slot: Slot) -> &mut Option<V> {
-        let node = &mut self.nodes[node as usize];
-        match slot {
-            Slot::Value => &mut node.value,
-            Slot::Multi => &mut node.multi,
         }
     }
 
@@ -353,7 +367,7 @@ impl<V> Trie<V> {
     }
 
     fn is_child(&self, child: Child, tag: u32, parent: u32, level: &str) -> bool {
-        let node = &self.nodes[child.node as usize];
+        let node = &self.nodes[child.node];
         child.tag == tag && node.parent == parent && node.level.as_bytes() == level.as_bytes()
     }
 
@@ -361,7 +375,7 @@ impl<V> Trie<V> {
         let mut at = ROOT;
         for level in levels(path) {
             at = if level == "+" {
-                Some(self.nodes[at as usize].plus).filter(|&plus| plus != NONE)?
+                Some(self.nodes[at].plus).filter(|&plus| plus != NONE)?
             } else {
                 self.literal(at, level)?
             };
@@ -373,10 +387,10 @@ impl<V> Trie<V> {
         let mut at = ROOT;
         for level in levels(path) {
             at = if level == "+" {
-                match self.nodes[at as usize].plus {
+                match self.nodes[at].plus {
                     NONE => {
                         let plus = self.add(Node::new("", at, 0));
-                        self.nodes[at as usize].plus = plus;
+                        self.nodes[at].plus = plus;
                         plus
                     }
                     plus => plus,
@@ -394,7 +408,7 @@ impl<V> Trie<V> {
     fn add_literal(&mut self, parent: u32, level: &str) -> u32 {
         let tag = self.tag(parent, level);
         let node = self.add(Node::new(level, parent, tag));
-        self.nodes[parent as usize].literals += 1;
+        self.nodes[parent].literals += 1;
         let child = Child { tag, node };
         self.children
             .insert_unique(child.hash(), child, |child| child.hash());
@@ -404,25 +418,23 @@ impl<V> Trie<V> {
     fn add(&mut self, node: Node<V>) -> u32 {
         self.node_count += 1;
         if self.vacant == NONE {
-            let index = self.nodes.len() as u32;
-            self.nodes.push(node);
-            return index;
+            return self.nodes.push(node);
         }
         let index = self.vacant;
-        self.vacant = self.nodes[index as usize].parent;
-        self.nodes[index as usize] = node;
+        self.vacant = self.nodes[index].parent;
+        self.nodes[index] = node;
         index
     }
 
     /// Removes `index` and then its ancestors, up to the first that is still of use.
     fn prune(&mut self, index: u32) {
         let mut at = index;
-        while at != ROOT && self.nodes[at as usize].is_unused() {
-            let Node { parent, tag, .. } = self.nodes[at as usize];
-            if self.nodes[parent as usize].plus == at {
-                self.nodes[parent as usize].plus = NONE;
+        while at != ROOT && self.nodes[at].is_unused() {
+            let Node { parent, tag, .. } = self.nodes[at];
+            if self.nodes[parent].plus == at {
+                self.nodes[parent].plus = NONE;
             } else {
-                self.nodes[parent as usize].literals -= 1;
+                self.nodes[parent].literals -= 1;
                 if let Ok(entry) = self
                     .children
                     .find_entry(spread(tag), |child| child.node == at)
@@ -430,7 +442,7 @@ impl<V> Trie<V> {
                     entry.remove();
                 }
             }
-            self.nodes[at as usize] = Node::new("", self.vacant, 0);
+            self.nodes[at] = Node::new("", self.vacant, 0);
             self.vacant = at;
             self.node_count -= 1;
             at = parent;

@@ -22,7 +22,6 @@ use crate::{
     hooks::Decision,
     router::{Group, Subscription},
     session::Session,
-    subscriptions::Subscribed,
     work::{Work, with_work},
 };
 
@@ -50,6 +49,13 @@ fn parse(text: &str, queue: bool) -> Result<Filter<'_>, martlet_topic::TopicErro
     } else {
         Filter::parse(text)
     }
+}
+
+/// What one subscription of a SUBSCRIBE was granted.
+#[derive(Clone, Copy)]
+struct Subscribed {
+    options: SubscribeOptions,
+    subscription_id: Option<u32>,
 }
 
 impl<S: ByteStream> Connection<S> {
@@ -268,13 +274,9 @@ impl<S: ByteStream> Connection<S> {
         Ok(())
     }
 
-    /// Notes a subscription in the session.
+    /// Notes a subscription in the session and for the store.
     fn remember(&self, text: &str, subscribed: Subscribed, ops: &mut Vec<StoreOp>) {
-        self.session
-            .state
-            .lock()
-            .subscriptions
-            .insert(text, subscribed);
+        self.session.state.lock().subscriptions.insert(text);
         if self.session.durable {
             ops.push(StoreOp::PutSubscription {
                 session: self.session.id,

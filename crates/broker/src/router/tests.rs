@@ -98,7 +98,10 @@ fn reached(router: &Router<Client>, topic: &str, memo: &mut RouteMemo<Client>) -
             assert!(!chunk.is_empty() && chunk.len() <= CHUNK);
             reached.entry(None).or_default().extend(ids(chunk));
         }
-        assert_eq!(node.has_groups(), !node.groups().is_empty());
+        if !node.has_groups() {
+            all.push(reached);
+            continue;
+        }
         for group in node.groups().iter() {
             reached
                 .entry(Some(group.name().to_owned()))

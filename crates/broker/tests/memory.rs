@@ -1,0 +1,113 @@
+//! What things that wait cost in memory: bytes asked of the allocator by a running broker on real sockets, for each
+//! idle connection, wildcard subscription, retained and queued message. What the kernel keeps is not counted, nor
+//! what the allocator loses to rounding; `examples/idle_memory.rs` shows resident memory.
+//!
+//! One test per process: the counter is global.
+
+mod blocking;
+
+use std::{
+    alloc::System,
+    io::Write,
+    net::{SocketAddr, TcpStream},
+};
+
+use blocking::{broker, connect, encoded, read_packet, subscribe};
+use martlet_broker::config::Config;
+use martlet_codec::{Packet, PacketId, Props, Publish, QoS, Version};
+use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
+
+#[global_allocator]
+static COUNTER: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
+
+const PAYLOAD: [u8; 64] = [b'x'; 64];
+
+fn held() -> usize {
+    let stats = COUNTER.stats();
+    // Reallocations are part of both sums.
+    stats.bytes_allocated - stats.bytes_deallocated
+}
+
+/// Bytes that stay for each of `count` things that `make` makes and returns.
+fn each<T>(count: usize, make: impl FnOnce() -> T) -> (T, usize) {
+    let before = held();
+    let product = make();
+    (product, held().saturating_sub(before) / count)
+}
+
+fn publish(stream: &mut TcpStream, topic: &str, retain: bool) {
+    let packet = Packet::Publish(Publish {
+        dup: false,
+        qos: QoS::AtLeastOnce,
+        retain,
+        topic,
+        id: PacketId::new(1),
+        props: Props::EMPTY,
+        payload: &PAYLOAD,
+    });
+    stream
+        .write_all(&encoded(&packet, Version::V311))
+        .expect("the broker reads");
+    read_packet(stream);
+}
+
+fn client(address: SocketAddr, client_id: &str) -> TcpStream {
+    connect(address, Version::V311, client_id, true)
+}
+
+#[test]
+fn what_waits_stays_small() {
+    let (runtime, address) = broker(Config::default());
+    let mut publisher = client(address, "publisher");
+    // Buffers and tables that exist once.
+    drop(
+        (0..64)
+            .map(|n| client(address, &format!("warm-{n}")))
+            .collect::<Vec<_>>(),
+    );
+    publish(&mut publisher, "warm", true);
+
+    let (idle, per_connection) = each(2_000, || {
+        let mut idle = Vec::with_capacity(2_000);
+        idle.extend((0..2_000).map(|n| client(address, &format!("idle-client-{n:06}"))));
+        idle
+    });
+    let mut subscriber = client(address, "subscriber");
+    let ((), per_subscription) = each(10_000, || {
+        for n in 0..10_000 {
+            let filter = format!("site/{}/building/{n:06}/+", n % 100);
+            subscribe(&mut subscriber, Version::V311, &filter, QoS::AtLeastOnce);
+        }
+    });
+    let ((), per_retained) = each(10_000, || {
+        for n in 0..10_000 {
+            let topic = format!("site/{}/device/{n:06}/state", n % 100);
+            publish(&mut publisher, &topic, true);
+        }
+    });
+    let sleepers = 10;
+    for n in 0..sleepers {
+        let mut sleeper = connect(address, Version::V311, &format!("sleeper-{n}"), false);
+        subscribe(
+            &mut sleeper,
+            Version::V311,
+            &format!("queue/{n}"),
+            QoS::AtLeastOnce,
+        );
+    }
+    let ((), per_queued) = each(sleepers * 900, || {
+        for n in 0..sleepers * 900 {
+            publish(&mut publisher, &format!("queue/{}", n % sleepers), false);
+        }
+    });
+    let figures = format!(
+        "bytes per idle connection {per_connection}, wildcard subscription {per_subscription}, \
+         retained message {per_retained}, queued message {per_queued}"
+    );
+    assert!(per_connection <= 2_048, "{figures}");
+    assert!(per_subscription <= 250, "{figures}");
+    assert!(per_retained <= 300, "{figures}");
+    assert!(per_queued <= 200, "{figures}");
+    drop(idle);
+    runtime.shutdown_background();
+}
