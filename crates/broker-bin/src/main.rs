@@ -5,7 +5,7 @@
 use std::process::ExitCode;
 
 use martlet_cli::args::{self, Command, ServeArgs};
-use martlet_cli::{check, client, output, passwd};
+use martlet_cli::{check, client, init, output, passwd};
 
 mod serve;
 
@@ -18,6 +18,7 @@ fn main() -> ExitCode {
         Command::Serve(args) => run_serve(&args),
         Command::Check(args) => check::run(&args),
         Command::Passwd(args) => passwd::run(&args),
+        Command::Init(args) => init::run(&args),
         Command::Pub(args) => client::publish(&args),
         Command::Sub(args) => client::subscribe(&args),
         Command::Rr(args) => client::request(&args),

@@ -8,12 +8,12 @@ use std::{
 use arc_swap::ArcSwap;
 use martlet_codec::ReasonCode;
 use martlet_storage::Committer;
-use martlet_transport::{BindError, ByteStream, ListenAddress, ListenerOptions};
+use martlet_transport::{BindError, ByteStream, ListenAddress, ListenerOptions, TlsError};
 
 use crate::{
     auth::StaticAuth,
     clock::{Clock, Spawner, TokioClock, TokioSpawner},
-    config::Config,
+    config::{Config, ListenerPolicy},
     core::{Access, CommitEar, Core, NoStore, Parts},
     hooks::{Authenticator, Authorizer, ClusterPort, Hooks, NoHooks, Standalone},
     listen::{ListenerInfo, Listeners},
@@ -202,7 +202,31 @@ impl Broker {
         address: &ListenAddress,
         options: &ListenerOptions,
     ) -> Result<ListenerInfo, BindError> {
-        self.listeners.open(&self.core, id, address, options).await
+        let policy = ListenerPolicy::default();
+        self.listen_with(id, address, options, policy).await
+    }
+
+    /// As [`Broker::listen`], with settings for the connections of this listener.
+    ///
+    /// # Errors
+    /// The address cannot be bound, or a certificate not used; the error says which and why.
+    pub async fn listen_with(
+        &self,
+        id: &str,
+        address: &ListenAddress,
+        options: &ListenerOptions,
+        policy: ListenerPolicy,
+    ) -> Result<ListenerInfo, BindError> {
+        self.listeners
+            .open(&self.core, id, address, options, policy)
+            .await
+    }
+
+    /// Reads the certificates, keys and revocation lists of all TLS listeners again, whether or not their files
+    /// changed, and says by listener id what came of it. What cannot be used changes nothing, and nobody is
+    /// disconnected. Blocks while it reads. Changed files are noticed within seconds without this.
+    pub fn reload_certificates(&self) -> Vec<(String, Result<(), TlsError>)> {
+        self.listeners.reload_certificates()
     }
 
     /// Stops accepting on the listener `id`; its connections go on. Returns whether there was one.

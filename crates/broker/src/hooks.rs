@@ -8,6 +8,7 @@ use std::{future::Future, net::SocketAddr, pin::Pin, sync::Arc};
 
 use martlet_codec::{QoS, ReasonCode, Version};
 use martlet_storage::Message;
+use martlet_transport::PeerCertificate;
 
 /// An answer that is there at once, or one that must be waited for.
 pub enum Decision<T> {
@@ -30,6 +31,18 @@ pub struct Origin {
     pub local_only: bool,
 }
 
+/// What the transport has verified about a client before CONNECT; empty for most.
+#[derive(Clone, Debug, Default)]
+pub struct Presented {
+    /// The user name that its certificate (or another proof of the transport) stands for. It has replaced the one in
+    /// CONNECT, and no password is needed.
+    pub username: Option<Arc<str>>,
+    /// The only client id it may use, for the same reason.
+    pub client_id: Option<Arc<str>>,
+    /// The certificate, whatever it is used for.
+    pub certificate: Option<Arc<PeerCertificate>>,
+}
+
 /// What an [`Authenticator`] judges.
 #[derive(Clone, Debug)]
 pub struct ConnectRequest {
@@ -43,6 +56,8 @@ pub struct ConnectRequest {
     pub username: Option<String>,
     /// The password, if one was given; any bytes.
     pub password: Option<Vec<u8>>,
+    /// What the transport has verified.
+    pub presented: Presented,
 }
 
 /// Who a connected client is.

@@ -35,4 +35,4 @@ mod work;
 
 pub use broker::{Broker, Builder, ConfigError};
 pub use listen::ListenerInfo;
-pub use martlet_transport::{BindError, ListenAddress, ListenerOptions};
+pub use martlet_transport::{BindError, ListenAddress, ListenerOptions, PeerCertificate, TlsError};

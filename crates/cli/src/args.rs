@@ -15,6 +15,7 @@ Examples:
   martlet --listen tcp://0.0.0.0:1883            listen for other machines as well
   martlet check --print --origins                show every setting and where it comes from
   martlet passwd ada >> martlet.toml             add a user
+  martlet init --tls >> martlet.toml             add a TLS listener with certificates to try it with
   martlet sub -t 'a/#' -v                        print what is published below a/
   martlet pub -t a/b -m hi -q 1                  publish a message
 
@@ -50,6 +51,8 @@ pub enum Command {
     Check(Box<CheckArgs>),
     /// Make the password hash and the lines of a user
     Passwd(PasswdArgs),
+    /// Make certificates to try TLS with
+    Init(InitArgs),
     /// Publish messages
     Pub(Box<PubArgs>),
     /// Subscribe and print what arrives
@@ -70,9 +73,15 @@ pub struct ConfigArgs {
         hide_env_values = true
     )]
     pub config: Option<PathBuf>,
-    /// Listen here instead: tcp://ADDRESS:PORT or ws://ADDRESS:PORT (repeatable; port 0 takes a free one)
+    /// Listen here instead: tcp://ADDRESS:PORT, tls://, ws:// or wss:// (repeatable; port 0 takes a free one)
     #[arg(long, value_name = "URL")]
     pub listen: Vec<String>,
+    /// Certificate (PEM) of the tls:// and wss:// addresses of --listen
+    #[arg(long, value_name = "FILE", requires_all = ["listen", "tls_key"])]
+    pub tls_cert: Option<PathBuf>,
+    /// Private key (PEM) of that certificate
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub tls_key: Option<PathBuf>,
     /// Storage backend; this build has `memory`
     #[arg(long, value_name = "NAME")]
     pub storage: Option<String>,
@@ -98,10 +107,11 @@ impl ConfigArgs {
             LogFormat::Human => "human".to_owned(),
             LogFormat::Json => "json".to_owned(),
         });
-        let pid_file = self
-            .pid_file
-            .as_ref()
-            .map(|path| path.to_string_lossy().into_owned());
+        let path = |path: &Option<PathBuf>| {
+            let path = path.as_ref()?;
+            Some(path.to_string_lossy().into_owned())
+        };
+        let pid_file = path(&self.pid_file);
         let flags = [
             ("storage.backend", "--storage", self.storage.clone()),
             ("log.level", "--log-level", self.log_level.clone()),
@@ -120,6 +130,8 @@ impl ConfigArgs {
             sets: self.set.clone(),
             flags: flags.collect(),
             listen: self.listen.clone(),
+            tls_cert: path(&self.tls_cert),
+            tls_key: path(&self.tls_key),
         }
     }
 }
@@ -182,6 +194,28 @@ pub struct PasswdArgs {
     /// Read the password from the first line of standard input
     #[arg(long)]
     pub stdin: bool,
+}
+
+/// Flags of `martlet init`.
+#[derive(Args, Clone, Debug)]
+#[command(
+    after_help = "The lines for the configuration go to standard output, everything else to standard error. The authority \
+    is for\ndevelopment: keep ca.key to yourself, and use certificates of an authority that your clients know for \
+    everything else."
+)]
+pub struct InitArgs {
+    /// Make a development authority, a certificate for the broker and one for a client
+    #[arg(long, required = true)]
+    pub tls: bool,
+    /// Directory for the files
+    #[arg(long = "dir", value_name = "DIRECTORY", default_value = "certs")]
+    pub directory: PathBuf,
+    /// Name or address of the broker (repeatable); without it localhost and this machine's name
+    #[arg(long, value_name = "HOST")]
+    pub host: Vec<String>,
+    /// Common name of the client's certificate
+    #[arg(long, value_name = "NAME", default_value = "client")]
+    pub client: String,
 }
 
 /// Reads the command line. What should end the program at once, such as `--help`, is printed here.

@@ -18,6 +18,22 @@ pub fn run(args: &CheckArgs) -> ExitCode {
     for warning in &loaded.warnings {
         output::stderr_line(&format!("warning: {warning}"));
     }
+    // What the configuration says is right; what the files it names say is looked at here.
+    let mut unusable = false;
+    for listener in &loaded.settings.program.listeners {
+        let tls = listener
+            .url
+            .parse::<martlet_transport::ListenAddress>()
+            .is_ok_and(|address| address.is_tls());
+        if tls && let Err(error) = listener.tls.options().check() {
+            unusable = true;
+            let id = listener.id_or_derived();
+            output::stderr_line(&format!("error: listener {id}: {error}"));
+        }
+    }
+    if unusable {
+        return ExitCode::FAILURE;
+    }
     if args.print {
         let options = PrintOptions {
             format: args.format,

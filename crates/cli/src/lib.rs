@@ -10,6 +10,7 @@ pub mod args;
 pub mod check;
 pub mod client;
 pub mod config;
+pub mod init;
 pub mod logging;
 pub mod output;
 pub mod passwd;

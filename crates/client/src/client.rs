@@ -45,7 +45,10 @@ impl Client {
     pub async fn connect(options: ConnectOptions) -> Result<(Self, Events), ConnectError> {
         let limit = options.connect_timeout;
         let connect = async {
-            let settings = martlet_transport::ConnectOptions::default();
+            let settings = martlet_transport::ConnectOptions {
+                tls: options.tls.clone(),
+                ..martlet_transport::ConnectOptions::default()
+            };
             let stream = martlet_transport::connect(&options.address, &settings)
                 .await
                 .map_err(|source| ConnectError::Unreachable {

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use martlet_codec::{Connect, Property, PropsBuf, QoS, Version, Will};
-use martlet_transport::ConnectAddress;
+use martlet_transport::{ConnectAddress, TlsClientOptions};
 use std::time::Duration;
 
 /// The largest packet that MQTT can express.
@@ -15,6 +15,8 @@ pub(crate) const INFLIGHT_MAX: u16 = 65_000;
 pub struct ConnectOptions {
     /// Where to connect to. Default `tcp://127.0.0.1:1883`.
     pub address: ConnectAddress,
+    /// Certificates and the like, for `tls://` and `wss://` addresses.
+    pub tls: TlsClientOptions,
     /// Empty (default) lets the server choose one, which MQTT 3.1 does not allow, and 3.1.1 only
     /// together with `clean_start` [MQTT-3.1.3-7].
     pub client_id: String,
@@ -56,6 +58,7 @@ impl Default for ConnectOptions {
     fn default() -> Self {
         Self {
             address: ConnectAddress::default(),
+            tls: TlsClientOptions::default(),
             client_id: String::new(),
             version: Version::V5,
             clean_start: true,
@@ -95,6 +98,8 @@ impl ConnectOptions {
     }
 
     setters! {
+        /// Sets what is needed for TLS.
+        tls(value: TlsClientOptions) => value;
         /// Sets the client identifier.
         client_id(value: impl Into<String>) => value.into();
         /// Sets the protocol version.

@@ -2,12 +2,17 @@
 
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
 use std::str::FromStr;
 
 /// The TCP port that is meant where a `tcp://` or `mqtt://` address names none.
 const MQTT_PORT: u16 = 1883;
+/// The same for `tls://`, `mqtts://` and `ssl://`.
+const MQTTS_PORT: u16 = 8883;
 /// The TCP port that is meant where a `ws://` address to connect to names none.
 const HTTP_PORT: u16 = 80;
+/// The same for `wss://`.
+const HTTPS_PORT: u16 = 443;
 
 /// A host (name or IP address, IPv6 without brackets) and a TCP port.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -37,10 +42,10 @@ impl fmt::Display for HostPort {
     }
 }
 
-/// Where to listen, as `tcp://127.0.0.1:1883` or `ws://[::1]:8083/mqtt`.
+/// Where to listen, as `tcp://127.0.0.1:1883`, `tls://0.0.0.0:8883`, `ws://[::1]:8083/mqtt`,
+/// `wss://0.0.0.0:8084` or `unix:///run/martlet.sock`.
 ///
-/// A name is resolved when the listener binds. `[::]` covers IPv4 as well where the operating
-/// system says so (Linux does by default).
+/// A name is resolved when the listener binds.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ListenAddress {
@@ -54,22 +59,47 @@ pub enum ListenAddress {
         /// leaves it to [`WsOptions::path`](crate::WsOptions::path).
         path: Option<String>,
     },
+    /// TLS over TCP; port 8883 when the URL names none.
+    Tls(HostPort),
+    /// WebSocket over TLS; the port must be named.
+    Wss {
+        /// Host and port.
+        at: HostPort,
+        /// As in [`Self::Ws`].
+        path: Option<String>,
+    },
+    /// A Unix socket in the file system; an absolute path.
+    Unix(PathBuf),
 }
 
 impl ListenAddress {
-    /// Host and port to bind.
-    pub fn host_port(&self) -> &HostPort {
+    /// Host and port to bind; a Unix socket has none.
+    pub fn host_port(&self) -> Option<&HostPort> {
         match self {
-            Self::Tcp(at) | Self::Ws { at, .. } => at,
+            Self::Tcp(at) | Self::Ws { at, .. } | Self::Tls(at) | Self::Wss { at, .. } => Some(at),
+            Self::Unix(_) => None,
         }
     }
 
-    /// The scheme of its URL: `tcp` or `ws`.
+    /// The scheme of its URL: `tcp`, `ws`, `tls`, `wss` or `unix`.
     pub fn scheme(&self) -> &'static str {
         match self {
             Self::Tcp(_) => "tcp",
             Self::Ws { .. } => "ws",
+            Self::Tls(_) => "tls",
+            Self::Wss { .. } => "wss",
+            Self::Unix(_) => "unix",
         }
+    }
+
+    /// Whether its connections are encrypted, so that it needs a certificate.
+    pub fn is_tls(&self) -> bool {
+        matches!(self, Self::Tls(_) | Self::Wss { .. })
+    }
+
+    /// Whether it speaks WebSocket.
+    pub fn is_web_socket(&self) -> bool {
+        matches!(self, Self::Ws { .. } | Self::Wss { .. })
     }
 }
 
@@ -82,8 +112,12 @@ impl From<SocketAddr> for ListenAddress {
 impl fmt::Display for ListenAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Tcp(at) => write!(f, "tcp://{at}"),
-            Self::Ws { at, path } => write!(f, "ws://{at}{}", path.as_deref().unwrap_or("")),
+            Self::Tcp(at) | Self::Tls(at) => write!(f, "{}://{at}", self.scheme()),
+            Self::Ws { at, path } | Self::Wss { at, path } => {
+                let path = path.as_deref().unwrap_or("");
+                write!(f, "{}://{at}{path}", self.scheme())
+            }
+            Self::Unix(path) => write!(f, "unix://{}", path.display()),
         }
     }
 }
@@ -92,10 +126,13 @@ impl FromStr for ListenAddress {
     type Err = AddressError;
 
     fn from_str(text: &str) -> Result<Self, AddressError> {
+        if let Some(path) = unix_path(text)? {
+            return Ok(Self::Unix(path));
+        }
         let url = Url::parse(text)?;
         let fail = |reason| Err(AddressError::new(text, reason));
         if url.host.is_empty() {
-            let port = url.port.unwrap_or(MQTT_PORT);
+            let port = url.port.unwrap_or(url.default_port());
             return fail(format!(
                 "the host is missing: write {scheme}://127.0.0.1:{port} for this machine only, \
                  {scheme}://0.0.0.0:{port} for every IPv4 interface or {scheme}://[::]:{port} for all",
@@ -103,20 +140,27 @@ impl FromStr for ListenAddress {
             ));
         }
         match url.scheme {
-            "tcp" | "mqtt" => Ok(Self::Tcp(url.tcp(text)?)),
-            "ws" => match url.port {
-                Some(_) => Ok(Self::Ws {
-                    path: url.path.map(str::to_owned),
-                    at: url.host_port(0),
-                }),
-                None => fail("a WebSocket listener needs a port, as in ws://127.0.0.1:8083".into()),
-            },
+            "tcp" | "mqtt" => Ok(Self::Tcp(url.pathless(text)?)),
+            "tls" | "mqtts" | "ssl" => Ok(Self::Tls(url.pathless(text)?)),
+            "ws" | "wss" if url.port.is_none() => fail(format!(
+                "a WebSocket listener needs a port, as in {}://127.0.0.1:8083",
+                url.scheme
+            )),
+            "ws" => Ok(Self::Ws {
+                path: url.path.map(str::to_owned),
+                at: url.host_port(),
+            }),
+            "wss" => Ok(Self::Wss {
+                path: url.path.map(str::to_owned),
+                at: url.host_port(),
+            }),
             _ => fail(url.unknown_scheme()),
         }
     }
 }
 
-/// Where to connect to, as `mqtt://broker.example:1883`, `tcp://[::1]` or `ws://host:8083/mqtt`.
+/// Where to connect to, as `mqtt://broker.example:1883`, `tcp://[::1]`, `mqtts://broker.example`,
+/// `ws://host:8083/mqtt`, `wss://host/mqtt` or `unix:///run/martlet.sock`.
 ///
 /// Without a scheme, `host` and `host:port` mean TCP.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -131,14 +175,31 @@ pub enum ConnectAddress {
         /// The request path, starting with `/`.
         path: String,
     },
+    /// TLS over TCP; port 8883 when none is named.
+    Tls(HostPort),
+    /// WebSocket over TLS; port 443 when none is named.
+    Wss {
+        /// Host and port.
+        at: HostPort,
+        /// The request path, starting with `/`.
+        path: String,
+    },
+    /// A Unix socket in the file system; an absolute path.
+    Unix(PathBuf),
 }
 
 impl ConnectAddress {
-    /// Host and port to connect to.
-    pub fn host_port(&self) -> &HostPort {
+    /// Host and port to connect to; a Unix socket has none.
+    pub fn host_port(&self) -> Option<&HostPort> {
         match self {
-            Self::Tcp(at) | Self::Ws { at, .. } => at,
+            Self::Tcp(at) | Self::Ws { at, .. } | Self::Tls(at) | Self::Wss { at, .. } => Some(at),
+            Self::Unix(_) => None,
         }
+    }
+
+    /// Whether the connection is encrypted.
+    pub fn is_tls(&self) -> bool {
+        matches!(self, Self::Tls(_) | Self::Wss { .. })
     }
 }
 
@@ -162,7 +223,10 @@ impl fmt::Display for ConnectAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Tcp(at) => write!(f, "tcp://{at}"),
+            Self::Tls(at) => write!(f, "tls://{at}"),
             Self::Ws { at, path } => write!(f, "ws://{at}{path}"),
+            Self::Wss { at, path } => write!(f, "wss://{at}{path}"),
+            Self::Unix(path) => write!(f, "unix://{}", path.display()),
         }
     }
 }
@@ -171,6 +235,9 @@ impl FromStr for ConnectAddress {
     type Err = AddressError;
 
     fn from_str(text: &str) -> Result<Self, AddressError> {
+        if let Some(path) = unix_path(text)? {
+            return Ok(Self::Unix(path));
+        }
         let with_scheme;
         let url = if text.contains("://") {
             Url::parse(text)?
@@ -186,10 +253,15 @@ impl FromStr for ConnectAddress {
             return fail("port 0 can be listened on but not connected to".into());
         }
         match url.scheme {
-            "tcp" | "mqtt" => Ok(Self::Tcp(url.tcp(text)?)),
+            "tcp" | "mqtt" => Ok(Self::Tcp(url.pathless(text)?)),
+            "tls" | "mqtts" | "ssl" => Ok(Self::Tls(url.pathless(text)?)),
             "ws" => Ok(Self::Ws {
                 path: url.path.unwrap_or("/").to_owned(),
-                at: url.host_port(HTTP_PORT),
+                at: url.host_port(),
+            }),
+            "wss" => Ok(Self::Wss {
+                path: url.path.unwrap_or("/").to_owned(),
+                at: url.host_port(),
             }),
             _ => fail(url.unknown_scheme()),
         }
@@ -289,32 +361,67 @@ impl<'a> Url<'a> {
         })
     }
 
-    fn host_port(&self, default_port: u16) -> HostPort {
-        HostPort {
-            host: self.host.to_owned(),
-            port: self.port.unwrap_or(default_port),
+    /// The port of the scheme.
+    fn default_port(&self) -> u16 {
+        match self.scheme {
+            "tls" | "mqtts" | "ssl" => MQTTS_PORT,
+            "ws" => HTTP_PORT,
+            "wss" => HTTPS_PORT,
+            _ => MQTT_PORT,
         }
     }
 
-    fn tcp(&self, text: &str) -> Result<HostPort, AddressError> {
+    fn host_port(&self) -> HostPort {
+        HostPort {
+            host: self.host.to_owned(),
+            port: self.port.unwrap_or(self.default_port()),
+        }
+    }
+
+    fn pathless(&self, text: &str) -> Result<HostPort, AddressError> {
         match self.path {
-            None | Some("/") => Ok(self.host_port(MQTT_PORT)),
+            None | Some("/") => Ok(self.host_port()),
             Some(path) => Err(AddressError::new(
                 text,
-                format!("a TCP address has no path (`{path}`)"),
+                format!("a {} address has no path (`{path}`)", self.scheme),
             )),
         }
     }
 
     fn unknown_scheme(&self) -> String {
         match self.scheme {
-            "mqtts" | "ssl" | "tls" | "wss" | "quic" => {
-                format!("`{}` is not supported yet: use tcp or ws", self.scheme)
-            }
             "http" => "for WebSocket write ws instead of http".into(),
-            other => format!("unknown scheme `{other}`: use tcp or ws"),
+            "https" => "for WebSocket over TLS write wss instead of https".into(),
+            other => format!("unknown scheme `{other}`: use tcp, tls, ws, wss or unix"),
         }
     }
+}
+
+/// The longest path of a Unix socket: what fits into the address with its final zero on every system.
+const UNIX_PATH_BYTES_MAX: usize = 103;
+
+/// The path of a `unix://` address.
+fn unix_path(text: &str) -> Result<Option<PathBuf>, AddressError> {
+    let Some(path) = text.strip_prefix("unix://") else {
+        return Ok(None);
+    };
+    let fail = |reason: String| Err(AddressError::new(text, reason));
+    if cfg!(not(unix)) {
+        return fail("this system has no Unix sockets".into());
+    }
+    if !path.starts_with('/') || path.ends_with('/') {
+        return fail("write an absolute path, as in unix:///run/martlet.sock".into());
+    }
+    if path.len() > UNIX_PATH_BYTES_MAX {
+        return fail(format!(
+            "the path of a Unix socket has at most {UNIX_PATH_BYTES_MAX} bytes, this one has {}",
+            path.len()
+        ));
+    }
+    if let Some(bad) = path.chars().find(|c| c.is_control()) {
+        return fail(format!("{bad:?} has no place in an address"));
+    }
+    Ok(Some(PathBuf::from(path)))
 }
 
 /// Only digits and dots: certainly meant to be an IPv4 address, not a name to look up.
@@ -339,6 +446,11 @@ mod tests {
             ("ws://[::1]:8083/mqtt", "ws://[::1]:8083/mqtt"),
             ("ws://0.0.0.0:8083", "ws://0.0.0.0:8083"),
             ("ws://host:8083/", "ws://host:8083/"),
+            ("mqtts://host", "tls://host:8883"),
+            ("tls://[::]:1", "tls://[::]:1"),
+            ("wss://host:8084/mqtt", "wss://host:8084/mqtt"),
+            ("unix:///run/martlet.sock", "unix:///run/martlet.sock"),
+            ("unix:///tmp/a b:c", "unix:///tmp/a b:c"),
         ] {
             let address: ListenAddress = text.parse().expect(text);
             assert_eq!(address.to_string(), shown, "{text}");
@@ -367,7 +479,13 @@ mod tests {
             ("tcp://me:secret@h:1", "password"),
             ("tcp://h :1", "no place"),
             ("ws://127.0.0.1", "needs a port"),
-            ("wss://127.0.0.1:1", "not supported yet"),
+            ("wss://127.0.0.1", "needs a port"),
+            ("tls://h/x", "a tls address has no path"),
+            ("tls://", "0.0.0.0:8883"),
+            ("unix://run/a", "absolute path"),
+            ("unix:///", "absolute path"),
+            ("unix:///a\nb", "no place"),
+            ("https://127.0.0.1:1", "write wss"),
             ("http://127.0.0.1:1", "write ws"),
             ("udp://127.0.0.1:1", "unknown scheme `udp`"),
         ] {
@@ -393,7 +511,7 @@ mod tests {
             ("", "host is missing"),
             ("h:0", "port 0"),
             ("a b", "`a b`"),
-            ("mqtts://h", "not supported yet"),
+            ("unix://h", "absolute path"),
         ] {
             let error = text.parse::<ConnectAddress>().expect_err(text).to_string();
             assert!(error.contains(hint), "{text}: {error}");

@@ -2,6 +2,7 @@
 
 use crate::address::ConnectAddress;
 use crate::stream::Stream;
+use crate::tls::{TlsClientOptions, tls_connect};
 use crate::ws::{WsClientOptions, ws_connect};
 use socket2::{SockRef, TcpKeepalive};
 use std::io;
@@ -15,8 +16,10 @@ pub struct ConnectOptions {
     pub nodelay: bool,
     /// Idle seconds after which the kernel probes the peer. Default `None`: never.
     pub keepalive_secs: Option<u32>,
-    /// Settings of `ws://` addresses.
+    /// Settings of `ws://` and `wss://` addresses.
     pub ws: WsClientOptions,
+    /// Settings of `tls://` and `wss://` addresses.
+    pub tls: TlsClientOptions,
 }
 
 impl Default for ConnectOptions {
@@ -25,16 +28,19 @@ impl Default for ConnectOptions {
             nodelay: true,
             keepalive_secs: None,
             ws: WsClientOptions::default(),
+            tls: TlsClientOptions::default(),
         }
     }
 }
 
-/// Connects, and upgrades where the address says so. The caller bounds it in time.
+/// Connects, encrypts and upgrades as the address says. The caller bounds it in time.
 ///
 /// # Errors
-/// What the resolver, the operating system or the server's HTTP answer said.
+/// What the resolver, the operating system, TLS or the server's HTTP answer said.
 pub async fn connect(address: &ConnectAddress, options: &ConnectOptions) -> io::Result<Stream> {
-    let at = address.host_port();
+    let Some(at) = address.host_port() else {
+        return Err(io::ErrorKind::Unsupported.into());
+    };
     let stream = TcpStream::connect((at.host.as_str(), at.port)).await?;
     stream.set_nodelay(options.nodelay)?;
     if let Some(secs) = options.keepalive_secs {
@@ -42,11 +48,19 @@ pub async fn connect(address: &ConnectAddress, options: &ConnectOptions) -> io::
         SockRef::from(&stream).set_tcp_keepalive(&keepalive)?;
     }
     match address {
-        ConnectAddress::Tcp(_) => Ok(Stream::Tcp(stream)),
+        ConnectAddress::Tcp(_) | ConnectAddress::Unix(_) => Ok(Stream::Tcp(stream)),
         ConnectAddress::Ws { path, .. } => {
-            let host = at.to_string();
-            let stream = ws_connect(stream, &host, path, &options.ws).await?;
+            let stream = ws_connect(stream, &at.to_string(), path, &options.ws).await?;
             Ok(Stream::Ws(stream))
+        }
+        ConnectAddress::Tls(_) => {
+            let stream = tls_connect(stream, &at.host, &options.tls).await?;
+            Ok(Stream::Tls(stream))
+        }
+        ConnectAddress::Wss { path, .. } => {
+            let stream = tls_connect(stream, &at.host, &options.tls).await?;
+            let stream = ws_connect(stream, &at.to_string(), path, &options.ws).await?;
+            Ok(Stream::Wss(stream))
         }
     }
 }

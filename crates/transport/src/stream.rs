@@ -1,5 +1,6 @@
 //! The established connection: one enum over every transport.
 
+use crate::tls::TlsStream;
 use crate::ws::WsStream;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -15,8 +16,8 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin + 'static> ByteStream for S {}
 /// An established connection.
 ///
 /// An enum and not a boxed trait object: a TCP connection pays one predictable branch per call
-/// and no allocation. Bytes reported as written are with the operating system (see [`WsStream`]
-/// for the one exception, control frames), so no flush is needed to get them out.
+/// and no allocation. Whoever waits after writing flushes first: of the bytes reported as written
+/// TLS may hold back some (see [`TlsStream`]), WebSocket control frames (see [`WsStream`]).
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Stream {
@@ -24,6 +25,10 @@ pub enum Stream {
     Tcp(TcpStream),
     /// WebSocket over TCP.
     Ws(WsStream<TcpStream>),
+    /// TLS over TCP.
+    Tls(TlsStream),
+    /// WebSocket over TLS.
+    Wss(WsStream<TlsStream>),
 }
 
 impl Stream {
@@ -32,6 +37,17 @@ impl Stream {
         match self {
             Self::Tcp(stream) => stream,
             Self::Ws(stream) => stream.get_ref(),
+            Self::Tls(stream) => stream.get_ref(),
+            Self::Wss(stream) => stream.get_ref().get_ref(),
+        }
+    }
+
+    /// The TLS layer, where there is one.
+    pub fn tls(&self) -> Option<&TlsStream> {
+        match self {
+            Self::Tls(stream) => Some(stream),
+            Self::Wss(stream) => Some(stream.get_ref()),
+            Self::Tcp(_) | Self::Ws(_) => None,
         }
     }
 }
@@ -51,6 +67,8 @@ impl AsyncRead for Stream {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
             Self::Ws(stream) => Pin::new(stream).poll_read(cx, buf),
+            Self::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
+            Self::Wss(stream) => Pin::new(stream).poll_read(cx, buf),
         }
     }
 }
@@ -64,6 +82,8 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_write(cx, buf),
             Self::Ws(stream) => Pin::new(stream).poll_write(cx, buf),
+            Self::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
+            Self::Wss(stream) => Pin::new(stream).poll_write(cx, buf),
         }
     }
 
@@ -75,6 +95,8 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
             Self::Ws(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+            Self::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+            Self::Wss(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
         }
     }
 
@@ -82,6 +104,8 @@ impl AsyncWrite for Stream {
         match self {
             Self::Tcp(stream) => stream.is_write_vectored(),
             Self::Ws(stream) => stream.is_write_vectored(),
+            Self::Tls(stream) => stream.is_write_vectored(),
+            Self::Wss(stream) => stream.is_write_vectored(),
         }
     }
 
@@ -89,6 +113,8 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_flush(cx),
             Self::Ws(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Tls(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Wss(stream) => Pin::new(stream).poll_flush(cx),
         }
     }
 
@@ -96,6 +122,8 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
             Self::Ws(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Wss(stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }
 }

@@ -27,7 +27,7 @@ async fn used(listener: &mut Listener, web_socket: bool) -> (TcpStream, Stream) 
         client.write_all(REQUEST).unwrap();
     }
     let accepted = listener.accept().await.unwrap();
-    let mut server = accepted.establish().await.unwrap();
+    let mut server = accepted.establish().await.unwrap().stream;
     let hello: &[u8] = if web_socket {
         b"\x89\x83\0\0\0\0abc\x82\x85\0\0\0\0hello"
     } else {

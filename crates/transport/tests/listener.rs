@@ -26,7 +26,7 @@ async fn socket_options_reach_accepted_connections() {
         let client = connect(&address, &options).await.unwrap();
         let accepted = listener.accept().await.unwrap();
         assert_eq!(accepted.peer, client.tcp().local_addr().unwrap());
-        let server = accepted.establish().await.unwrap();
+        let server = accepted.establish().await.unwrap().stream;
         assert!(matches!(server, Stream::Tcp(_)));
         for stream in [&client, &server] {
             assert_eq!(stream.tcp().nodelay().unwrap(), nodelay);
@@ -43,7 +43,11 @@ async fn names_and_ipv6_work() {
         let listener = match Listener::bind(&address, &ListenerOptions::default()).await {
             // Machines without IPv6 exist.
             Err(error) if url.contains("::1") => {
-                assert_eq!(error.io().kind(), ErrorKind::AddrNotAvailable, "{error}");
+                assert_eq!(
+                    error.io().unwrap().kind(),
+                    ErrorKind::AddrNotAvailable,
+                    "{error}"
+                );
                 continue;
             }
             listener => listener.unwrap(),
@@ -59,7 +63,7 @@ async fn a_port_is_taken_once_unless_shared() {
     let (first, _) = listen("tcp://127.0.0.1:0", &options).await;
     let again = ListenAddress::from(first.local_addr());
     let error = Listener::bind(&again, &options).await.expect_err("taken");
-    assert_eq!(error.io().kind(), ErrorKind::AddrInUse);
+    assert_eq!(error.io().unwrap().kind(), ErrorKind::AddrInUse);
     let words = error.to_string();
     assert!(words.contains(&again.to_string()), "{words}");
     assert!(words.contains("another program"), "{words}");

@@ -50,8 +50,14 @@ fn websocket_and_url_reach_the_broker() {
         Some(0)
     );
     assert_eq!(subscriber.output(), (Some(0), "ws\nurl\n".to_owned()));
-    let tls = url("mqtts://127.0.0.1/a".to_owned(), &["-m", "x"]);
-    assert!(tls.code == Some(1) && tls.err.contains("no TLS"), "{tls:?}");
+    let tls = url(
+        "mqtts://127.0.0.1/a".to_owned(),
+        &["-m", "x", "--cafile", "/nowhere/ca.pem"],
+    );
+    assert!(
+        tls.code == Some(1) && tls.err.contains("/nowhere/ca.pem"),
+        "{tls:?}"
+    );
 }
 
 #[test]

@@ -120,6 +120,10 @@ impl StaticAuth {
 
 impl Authenticator for StaticAuth {
     fn authenticate(&self, request: ConnectRequest) -> Decision<Result<u32, Refusal>> {
+        if let Some(username) = &request.presented.username {
+            let decision = self.users.vouched(username, &request.client_id);
+            return Decision::Ready(decision.unwrap_or(Ok(ANONYMOUS)));
+        }
         let username = request
             .username
             .as_deref()
@@ -235,6 +239,7 @@ mod tests {
             version: Version::V5,
             username: username.map(str::to_owned),
             password: password.map(|text| text.as_bytes().to_vec()),
+            presented: crate::hooks::Presented::default(),
         };
         match auth.authenticate(request) {
             Decision::Ready(answer) => answer,

@@ -3,8 +3,11 @@
 //! Files, environment variables and flags are the business of the `cli` crate; with the `serde` feature
 //! these types can be read from any format, durations as `"30s"` and sizes as `"1MiB"` (see [`units`]).
 
+mod listener;
 #[cfg(feature = "serde")]
 pub mod units;
+
+pub use listener::{IdentityUse, ListenerPolicy};
 
 use std::time::Duration;
 

@@ -20,7 +20,7 @@ use crate::{
     config::Config,
     core::Core,
     counters::{Event, Limit},
-    hooks::{ConnectRequest, Decision, Identity, Origin},
+    hooks::{ConnectRequest, Decision, Identity, Origin, Presented},
     lifecycle::{Attach, Attached},
     session::Will,
 };
@@ -42,6 +42,7 @@ pub(crate) async fn run<S: ByteStream>(
     mut stream: S,
     origin: Origin,
     started: tokio::time::Instant,
+    presented: Presented,
 ) -> Option<Connection<S>> {
     let config = core.config.load_full();
     let deadline = started + config.limits.connect_timeout;
@@ -54,7 +55,7 @@ pub(crate) async fn run<S: ByteStream>(
             return Err(Refused::Silently("incomplete CONNECT".into()));
         };
         let connect = decode(frame)?;
-        let accepted = accept(&core, &config, &connect, &origin)
+        let accepted = accept(&core, &config, &connect, &origin, &presented)
             .await
             .map_err(|violation| Refused::Told(connect.version, violation))?;
         Ok((
@@ -178,6 +179,7 @@ async fn accept(
     config: &Config,
     connect: &Connect<'_>,
     origin: &Origin,
+    presented: &Presented,
 ) -> Result<Accepted, Violation> {
     let refused = |reason, text: &str| Err(Violation::new(reason, text));
     if core.is_stopping() {
@@ -203,7 +205,21 @@ async fn accept(
             "the broker uses more memory than limits.memory_high_water",
         );
     }
-    let client_id = client_id(core, config, connect)?;
+    let client_id = match &presented.client_id {
+        // What the transport has verified binds the client.
+        Some(own) if connect.client_id.is_empty() || connect.client_id == &**own => Arc::clone(own),
+        Some(_) => {
+            return refused(
+                ReasonCode::ClientIdentifierNotValid,
+                "the client id must be the one of the certificate",
+            );
+        }
+        None => client_id(core, config, connect)?,
+    };
+    let username: Option<Arc<str>> = match &presented.username {
+        Some(verified) => Some(Arc::clone(verified)),
+        None => connect.username.map(Arc::from),
+    };
     if connect.props.authentication_method().is_some() {
         return refused(
             ReasonCode::BadAuthenticationMethod,
@@ -219,8 +235,9 @@ async fn accept(
         origin: origin.clone(),
         client_id: Arc::clone(&client_id),
         version: connect.version,
-        username: connect.username.map(Into::into),
+        username: username.as_deref().map(Into::into),
         password: connect.password.map(Into::into),
+        presented: presented.clone(),
     };
     let access = core.access.load_full();
     let decision = match access.authenticator.authenticate(request) {
@@ -233,10 +250,7 @@ async fn accept(
     })?;
     let identity = Identity {
         client_id,
-        username: connect
-            .username
-            .filter(|name| !name.is_empty())
-            .map(Arc::from),
+        username: username.filter(|name| !name.is_empty()),
         origin: origin.clone(),
         rights,
     };

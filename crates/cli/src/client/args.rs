@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use martlet_codec::{QoS, Version};
+use martlet_transport::TlsVersion;
 
 /// Examples of `martlet pub`.
 const PUB_EXAMPLES: &str = "\
@@ -12,6 +13,7 @@ Examples:
   echo '{\"t\":21.5}' | martlet pub -t home/temp -s
   seq 1 100000 | martlet pub -t numbers -l -q 1
   martlet pub -L mqtt://ada:secret@127.0.0.1/home/lamp -m off
+  martlet pub -h broker.example --cafile ca.pem -t home/lamp -m on
   martlet pub -t a -m x -D publish user-property unit lux -D publish message-expiry-interval 60
 
 Exit code: 0 when everything was accepted, 1 when it was not, otherwise the code with which the broker refused.";
@@ -51,10 +53,13 @@ pub struct Common {
         help_heading = "Connection"
     )]
     pub host: String,
-    /// Port of the broker
-    #[arg(short, long, default_value_t = 1883, help_heading = "Connection")]
-    pub port: u16,
-    /// Everything in one: mqtt://USER:PASSWORD@HOST:PORT/TOPIC, or ws://USER:PASSWORD@HOST:PORT/PATH; all but HOST may be left out
+    /// Port of the broker; 1883 unless given, 8883 with TLS
+    #[arg(short, long, help_heading = "Connection")]
+    pub port: Option<u16>,
+    /// Path of the Unix socket of the broker
+    #[arg(long = "unix", value_name = "FILE", conflicts_with_all = ["host", "port", "url"], help_heading = "Connection")]
+    pub unix: Option<PathBuf>,
+    /// Everything in one: mqtt[s]://USER:PASSWORD@HOST:PORT/TOPIC, or ws[s]://USER:PASSWORD@HOST:PORT/PATH; all but HOST may be left out
     #[arg(short = 'L', long, conflicts_with_all = ["host", "port"], help_heading = "Connection")]
     pub url: Option<String>,
     /// Client id; without one the broker chooses
@@ -97,6 +102,32 @@ pub struct Common {
     /// Property of a packet (MQTT 5): PACKET is connect, publish, subscribe, unsubscribe, disconnect or will; user-property takes two values (repeatable)
     #[arg(short = 'D', long = "property", num_args = 3..=4, value_names = ["PACKET", "NAME", "VALUE"], help_heading = "MQTT 5")]
     pub properties: Vec<String>,
+    /// TLS, trusting the authorities in this file (PEM)
+    #[arg(long, value_name = "FILE", help_heading = "TLS")]
+    pub cafile: Option<PathBuf>,
+    /// TLS, trusting the authorities that this system trusts
+    #[arg(
+        long,
+        alias = "tls-use-os-certs",
+        conflicts_with = "cafile",
+        help_heading = "TLS"
+    )]
+    pub tls: bool,
+    /// Certificate of this client (PEM)
+    #[arg(long, value_name = "FILE", requires = "key", help_heading = "TLS")]
+    pub cert: Option<PathBuf>,
+    /// Private key of that certificate (PEM)
+    #[arg(long, value_name = "FILE", requires = "cert", help_heading = "TLS")]
+    pub key: Option<PathBuf>,
+    /// Accept a certificate made for another name; its authority is checked all the same
+    #[arg(long, help_heading = "TLS")]
+    pub insecure: bool,
+    /// Oldest TLS version: tlsv1.2 (also 1.2) or tlsv1.3
+    #[arg(long, value_name = "VERSION", value_parser = tls_version, help_heading = "TLS")]
+    pub tls_version: Option<TlsVersion>,
+    /// Protocol to propose (ALPN), such as mqtt
+    #[arg(long, value_name = "NAME", help_heading = "TLS")]
+    pub tls_alpn: Option<String>,
     /// Topic of the will
     #[arg(long, help_heading = "Will")]
     pub will_topic: Option<String>,
@@ -287,6 +318,14 @@ fn version(text: &str) -> Result<Version, String> {
         "311" | "3.1.1" | "4" | "mqttv311" | "v311" => Ok(Version::V311),
         "31" | "3.1" | "3" | "mqttv31" | "v31" => Ok(Version::V31),
         _ => Err("write 5, 311 or 31".to_owned()),
+    }
+}
+
+fn tls_version(text: &str) -> Result<TlsVersion, String> {
+    match text {
+        "tlsv1.2" | "1.2" => Ok(TlsVersion::V1_2),
+        "tlsv1.3" | "1.3" => Ok(TlsVersion::V1_3),
+        _ => Err("write tlsv1.2 or tlsv1.3; older ones are not safe".to_owned()),
     }
 }
 

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use martlet_client::{Client, ConnectAddress, ConnectOptions, Events, WillMessage};
 use martlet_codec::{Property, Version};
 use martlet_topic::{TopicFilter, TopicName};
-use martlet_transport::HostPort;
+use martlet_transport::{HostPort, TlsClientOptions};
 
 use super::args::Common;
 use super::failure::Failure;
@@ -33,10 +33,7 @@ impl Setup {
         let target = match &common.url {
             Some(url) => Target::parse(url).map_err(Failure::Usage)?,
             None => Target {
-                address: ConnectAddress::Tcp(HostPort {
-                    host: common.host.clone(),
-                    port: common.port,
-                }),
+                address: address(common)?,
                 username: None,
                 password: None,
                 topic: None,
@@ -62,7 +59,19 @@ impl Setup {
             (None, None) if version == Version::V31 => format!("martlet-{name}-{process}"),
             (None, None) => String::new(),
         };
+        if !target.address.is_tls() && asks_for_tls(common) {
+            return Err(usage("the flags of TLS need mqtts:// or wss:// in -L"));
+        }
         let mut options = ConnectOptions::new(target.address)
+            .tls(TlsClientOptions {
+                ca: common.cafile.clone(),
+                certificate: common.cert.clone(),
+                key: common.key.clone(),
+                insecure: common.insecure,
+                min_version: common.tls_version.unwrap_or_default(),
+                alpn: common.tls_alpn.iter().cloned().collect(),
+                cipher_suites: Vec::new(),
+            })
             .version(version)
             .client_id(client_id)
             .clean_start(!common.keep_session)
@@ -142,6 +151,35 @@ impl Setup {
     }
 }
 
+/// Whether a flag makes sense with TLS only.
+fn asks_for_tls(common: &Common) -> bool {
+    common.tls
+        || common.insecure
+        || common.cafile.is_some()
+        || common.cert.is_some()
+        || common.tls_version.is_some()
+        || common.tls_alpn.is_some()
+}
+
+/// What -h, -p, --unix and the flags of TLS say.
+fn address(common: &Common) -> Result<ConnectAddress, Failure> {
+    if let Some(path) = &common.unix {
+        let path = std::path::absolute(path).unwrap_or_else(|_| path.clone());
+        let url = format!("unix://{}", path.display());
+        let parsed = url.parse::<ConnectAddress>();
+        return parsed.map_err(|error| Failure::Usage(error.to_string()));
+    }
+    let at = |default| HostPort {
+        host: common.host.clone(),
+        port: common.port.unwrap_or(default),
+    };
+    Ok(if asks_for_tls(common) {
+        ConnectAddress::Tls(at(8883))
+    } else {
+        ConnectAddress::Tcp(at(1883))
+    })
+}
+
 fn version_name(version: Version) -> &'static str {
     match version {
         Version::V31 => "MQTT 3.1",
@@ -212,11 +250,6 @@ impl Target {
                 "-L {url}: write mqtt://[USER[:PASSWORD]@]HOST[:PORT][/TOPIC]"
             ));
         };
-        if matches!(scheme, "mqtts" | "wss") {
-            return Err(format!(
-                "-L {scheme}://: this build has no TLS; use mqtt:// or ws://"
-            ));
-        }
         let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
         // Passwords may contain `@`, hosts do not.
         let (login, host) = match authority.rsplit_once('@') {
@@ -232,7 +265,7 @@ impl Target {
             None => (None, None),
         };
         let (address, topic) = match scheme {
-            "ws" => (format!("ws://{host}{path}"), None),
+            "ws" | "wss" => (format!("{scheme}://{host}{path}"), None),
             _ => (
                 format!("{scheme}://{host}"),
                 path.strip_prefix('/').filter(|topic| !topic.is_empty()),
@@ -289,7 +322,13 @@ mod tests {
             Some(("ada", Some("x"))),
             None,
         );
-        assert!(Target::parse("mqtts://h").is_err_and(|error| error.contains("no TLS")));
+        check(
+            "mqtts://ada@h/a",
+            "tls://h:8883",
+            Some(("ada", None)),
+            Some("a"),
+        );
+        check("wss://h/mqtt", "wss://h:443/mqtt", None, None);
         assert!(Target::parse("h:1883").is_err());
         assert!(Target::parse("http://h").is_err());
     }

@@ -1,14 +1,13 @@
 //! Rules between and about values that types cannot express.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 use std::time::Duration;
 
 use martlet_broker::auth::StaticAuth;
 use martlet_broker::config::{Config, Rights, User};
 use martlet_topic::TopicFilter;
-use martlet_transport::ListenAddress;
 
+use super::listener_checks;
 use super::problem::Problem;
 use super::settings::Settings;
 use super::suggest::nearest;
@@ -23,13 +22,13 @@ const PACKET_BYTES_MAX: u64 = 268_435_460;
 /// Longest string that MQTT can express, in bytes.
 const STRING_BYTES_MAX: usize = 65_535;
 
-struct Checker<'a> {
+pub(super) struct Checker<'a> {
     tree: &'a Node,
     problems: &'a mut Vec<Problem>,
 }
 
 impl Checker<'_> {
-    fn add(&mut self, key: &str, message: impl AsRef<str>) -> &mut Problem {
+    pub(super) fn add(&mut self, key: &str, message: impl AsRef<str>) -> &mut Problem {
         let origin = self.tree.origin_of(&KeyPath::parse(key), false);
         self.problems.push(Problem::new(
             origin,
@@ -39,19 +38,30 @@ impl Checker<'_> {
         &mut self.problems[last]
     }
 
-    fn range<T: PartialOrd + std::fmt::Display>(&mut self, key: &str, value: &T, min: &T, max: &T) {
+    pub(super) fn range<T: PartialOrd + std::fmt::Display>(
+        &mut self,
+        key: &str,
+        value: &T,
+        min: &T,
+        max: &T,
+    ) {
         if value < min || value > max {
             self.add(key, format!("is {value}, but must be from {min} to {max}"));
         }
     }
 
-    fn at_least<T: PartialOrd + std::fmt::Display>(&mut self, key: &str, value: &T, min: &T) {
+    pub(super) fn at_least<T: PartialOrd + std::fmt::Display>(
+        &mut self,
+        key: &str,
+        value: &T,
+        min: &T,
+    ) {
         if value < min {
             self.add(key, format!("is {value}, but must be at least {min}"));
         }
     }
 
-    fn duration(&mut self, key: &str, value: Duration, zero_allowed: bool) {
+    pub(super) fn duration(&mut self, key: &str, value: Duration, zero_allowed: bool) {
         if value > DURATION_MAX {
             self.add(key, "is longer than 3650d");
         } else if value.is_zero() && !zero_allowed {
@@ -108,7 +118,7 @@ fn program(settings: &Settings, checker: &mut Checker<'_>) {
     if let Some((message, help)) = log_level_problem(&program.log.level) {
         checker.add("log.level", message).help = help;
     }
-    listeners(settings, checker);
+    listener_checks::listeners(settings, checker);
 }
 
 /// What is wrong with a log level, and what was probably meant.
@@ -140,76 +150,6 @@ pub(crate) fn log_level_problem(level: &str) -> Option<(String, Option<String>)>
         }
     }
     None
-}
-
-fn listeners(settings: &Settings, checker: &mut Checker<'_>) {
-    const LISTENERS_MAX: usize = 256;
-    let listeners = &settings.program.listeners;
-    if listeners.is_empty() {
-        checker
-            .add("listeners", "is empty: nobody could connect")
-            .help = Some("add [[listeners]] with url = \"tcp://127.0.0.1:1883\"".to_owned());
-    }
-    if listeners.len() > LISTENERS_MAX {
-        checker.add(
-            "listeners",
-            format!("has more than {LISTENERS_MAX} elements"),
-        );
-        return;
-    }
-    let mut ids: BTreeMap<String, usize> = BTreeMap::new();
-    let mut places: BTreeMap<String, usize> = BTreeMap::new();
-    for (index, listener) in listeners.iter().enumerate() {
-        let key = |name: &str| format!("listeners[{index}].{name}");
-        if listener.url.is_empty() {
-            checker
-                .add(&format!("listeners[{index}]"), "has no url")
-                .help = Some("add url = \"tcp://127.0.0.1:1883\"".to_owned());
-            continue;
-        }
-        match listener.url.parse::<ListenAddress>() {
-            Err(error) => {
-                checker.add(&key("url"), format!("is wrong: {error}"));
-                continue;
-            }
-            Ok(address) if address.host_port().port != 0 => {
-                let place = address.host_port().to_string();
-                if let Some(first) = places.insert(place.clone(), index) {
-                    checker.add(
-                        &key("url"),
-                        format!("listens on {place}, as listeners[{first}] does"),
-                    );
-                }
-            }
-            Ok(_) => {}
-        }
-        let id = listener.id_or_derived();
-        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-        if id.len() > 64 || !id.chars().all(plain) {
-            checker.add(
-                &key("id"),
-                "must be at most 64 letters, digits, `-`, `_` and `.`",
-            );
-        }
-        // Listeners on port 0 without an id would all be called alike; they are numbered when they start.
-        let derived = listener.id.is_empty();
-        if let Some(first) = ids.insert(id.clone(), index)
-            && !derived
-        {
-            checker.add(
-                &key("id"),
-                format!("is \"{id}\", which is the id of listeners[{first}]"),
-            );
-        }
-        checker.range(&key("backlog"), &listener.backlog, &1, &65_535);
-        // Linux's own bound.
-        checker.range(
-            &key("tcp_keepalive_secs"),
-            &listener.tcp_keepalive_secs,
-            &0,
-            &32_767,
-        );
-    }
 }
 
 fn mqtt(config: &Config, checker: &mut Checker<'_>) {
@@ -399,10 +339,4 @@ fn warnings(settings: &Settings) -> Vec<String> {
         );
     }
     warnings
-}
-
-/// Whether clients on other machines can reach this address.
-pub(crate) fn is_loopback(address: &ListenAddress) -> bool {
-    let host = &address.host_port().host;
-    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }

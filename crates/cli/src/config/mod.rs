@@ -8,6 +8,7 @@ mod checks;
 mod de;
 mod explain;
 mod layers;
+mod listener_checks;
 mod print;
 mod problem;
 mod schema;
@@ -15,17 +16,21 @@ mod settings;
 mod suggest;
 mod tree;
 
-pub(crate) use checks::is_loopback;
+pub(crate) use listener_checks::is_loopback;
 pub use print::{Format, PrintOptions};
 pub use problem::{Place, Problem, Problems, Source};
 pub use schema::known_keys;
-pub use settings::{Listener, Log, LogFormat, Program, Settings, Storage};
+pub use settings::{
+    CertAndKey, ClientCert, Identity, Listener, ListenerTls, Log, LogFormat, MinVersion, Program,
+    Settings, Storage,
+};
 pub use tree::{KeyPath, Origin, Step};
 
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use martlet_broker::config::Config;
+use martlet_transport::ListenAddress;
 use serde::de::DeserializeOwned;
 
 use de::NodeDeserializer;
@@ -53,6 +58,10 @@ pub struct Inputs {
     pub flags: Vec<(String, String, String)>,
     /// URLs of `--listen`; if there are any they replace the listeners.
     pub listen: Vec<String>,
+    /// Files of `--tls-cert` and `--tls-key`, for those of them that need some.
+    pub tls_cert: Option<String>,
+    /// See `tls_cert`.
+    pub tls_key: Option<String>,
 }
 
 /// A configuration that passed every check.
@@ -145,7 +154,7 @@ pub fn load(inputs: &Inputs) -> Result<Loaded, Problems> {
             &mut problems,
         );
     }
-    replace_listeners(&mut tree, &inputs.listen);
+    replace_listeners(&mut tree, inputs);
 
     finish(tree, file, source, problems)
 }
@@ -248,22 +257,37 @@ fn read_file(path: &Path) -> Result<Source, Problem> {
 }
 
 /// `--listen` replaces whatever listeners there are.
-fn replace_listeners(tree: &mut Node, urls: &[String]) {
-    if urls.is_empty() {
+fn replace_listeners(tree: &mut Node, inputs: &Inputs) {
+    if inputs.listen.is_empty() {
         return;
     }
-    let listeners = urls.iter().map(|url| {
+    let listeners = inputs.listen.iter().map(|url| {
         let origin = Origin::Flag(format!("--listen {url}"));
-        let text = Node {
-            value: Value::String(url.clone()),
-            origin: origin.clone(),
-        };
         let mut node = Node {
-            origin,
+            origin: origin.clone(),
             ..Node::table()
         };
-        // An empty table takes any key.
-        let _ = node.set(&KeyPath::parse("url"), text);
+        let mut put = |key: &str, value: &str, origin: &Origin| {
+            let text = Node {
+                value: Value::String(value.to_owned()),
+                origin: origin.clone(),
+            };
+            // An empty table takes any key.
+            let _ = node.set(&KeyPath::parse(key), text);
+        };
+        put("url", url, &origin);
+        if url.parse::<ListenAddress>().is_ok_and(|at| at.is_tls()) {
+            if let Some(file) = &inputs.tls_cert {
+                put(
+                    "tls.cert",
+                    file,
+                    &Origin::Flag(format!("--tls-cert {file}")),
+                );
+            }
+            if let Some(file) = &inputs.tls_key {
+                put("tls.key", file, &Origin::Flag(format!("--tls-key {file}")));
+            }
+        }
         node
     });
     let node = Node {

@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 
 use martlet_broker::config::{Config, User};
 
-use super::settings::{Listener, Program, Settings};
+use super::settings::{CertAndKey, Listener, ListenerTls, Program, Settings};
 
 /// The top-level keys of [`Program`]; all others belong to the broker.
 pub(crate) const PROGRAM_KEYS: [&str; 6] = [
@@ -33,7 +33,13 @@ fn complete() -> Settings {
     broker.anonymous.allow = Some(true);
     let program = Program {
         pid_file: PathBuf::from("martlet.pid"),
-        listeners: vec![Listener::default()],
+        listeners: vec![Listener {
+            tls: ListenerTls {
+                sni: vec![CertAndKey::default()],
+                ..ListenerTls::default()
+            },
+            ..Listener::default()
+        }],
         ..Program::default()
     };
     Settings { program, broker }

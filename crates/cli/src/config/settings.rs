@@ -2,8 +2,10 @@
 
 use std::path::PathBuf;
 
-use martlet_broker::config::Config;
-use martlet_transport::ListenAddress;
+use martlet_broker::config::{Config, IdentityUse, ListenerPolicy};
+use martlet_transport::{
+    CertificateFiles, ClientAuth, IdentitySource, ListenAddress, TlsOptions, TlsVersion,
+};
 use serde::{Deserialize, Serialize};
 
 /// Everything that can be set. In a file the tables of [`Config`] stand at the top, beside those of [`Program`].
@@ -106,7 +108,7 @@ impl Default for Storage {
 pub struct Listener {
     /// Its name in the log; empty (the default) makes one of scheme and port, such as `tcp-1883`.
     pub id: String,
-    /// `tcp://ADDRESS:PORT` or `ws://ADDRESS:PORT[/PATH]`; port 0 takes a free one.
+    /// `tcp://ADDRESS:PORT`, `tls://ADDRESS:PORT`, `ws://ADDRESS:PORT[/PATH]` or `wss://ADDRESS:PORT[/PATH]`; port 0 takes a free one.
     pub url: String,
     /// Connections the kernel holds ready beyond those accepted. Default 1,024.
     pub backlog: u32,
@@ -114,6 +116,149 @@ pub struct Listener {
     pub nodelay: bool,
     /// Seconds of silence after which the kernel asks whether the client's machine is still there; 0 leaves it to MQTT. Default 0.
     pub tcp_keepalive_secs: u32,
+    /// What tells who a client is besides user name and password. Default `none`.
+    pub identity: Identity,
+    /// Whether that is its user name or its client id. Default `user_name`.
+    pub identity_as: IdentityUse,
+    /// Certificates and the like, for `tls://` and `wss://`.
+    pub tls: ListenerTls,
+}
+
+/// What tells who a client is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Identity {
+    /// User name and password alone.
+    #[default]
+    None,
+    /// The common name of its certificate.
+    Cn,
+    /// The whole subject of its certificate.
+    Dn,
+    /// The first DNS name of its certificate.
+    Dns,
+    /// The first URI of its certificate.
+    Uri,
+    /// The first e-mail address of its certificate.
+    Email,
+}
+
+impl Identity {
+    fn source(self) -> Option<IdentitySource> {
+        match self {
+            Self::None => None,
+            Self::Cn => Some(IdentitySource::CommonName),
+            Self::Dn => Some(IdentitySource::Subject),
+            Self::Dns => Some(IdentitySource::DnsName),
+            Self::Uri => Some(IdentitySource::Uri),
+            Self::Email => Some(IdentitySource::Email),
+        }
+    }
+}
+
+/// TLS of a listener.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ListenerTls {
+    /// PEM file: the certificate, then those that lead to an authority the clients know.
+    pub cert: PathBuf,
+    /// PEM file: its private key.
+    pub key: PathBuf,
+    /// The oldest version. Default `1.2`.
+    pub min_version: MinVersion,
+    /// Cipher suites by their IANA names, the preferred one first; empty (the default) for all that are safe.
+    pub ciphers: Vec<String>,
+    /// Whether clients resume sessions, which saves most of a handshake. Default true.
+    pub session_tickets: bool,
+    /// Whether clients show a certificate. Default `none`.
+    pub client_cert: ClientCert,
+    /// PEM file: the authorities whose client certificates are accepted; empty for none.
+    pub client_ca: PathBuf,
+    /// PEM file: revocation lists of these authorities; empty for none.
+    pub client_crl: PathBuf,
+    /// Further certificates, for clients that ask for a name in one of them.
+    pub sni: Vec<CertAndKey>,
+}
+
+impl Default for ListenerTls {
+    fn default() -> Self {
+        Self {
+            cert: PathBuf::new(),
+            key: PathBuf::new(),
+            min_version: MinVersion::default(),
+            ciphers: Vec::new(),
+            session_tickets: true,
+            client_cert: ClientCert::default(),
+            client_ca: PathBuf::new(),
+            client_crl: PathBuf::new(),
+            sni: Vec::new(),
+        }
+    }
+}
+
+impl ListenerTls {
+    /// What the transport is told.
+    pub fn options(&self) -> TlsOptions {
+        let file = |path: &PathBuf| (!path.as_os_str().is_empty()).then(|| path.clone());
+        let pair = |certificate: &PathBuf, key: &PathBuf| CertificateFiles {
+            certificate: certificate.clone(),
+            key: key.clone(),
+        };
+        let further = self.sni.iter().map(|sni| pair(&sni.cert, &sni.key));
+        TlsOptions {
+            certificates: std::iter::once(pair(&self.cert, &self.key))
+                .chain(further)
+                .collect(),
+            min_version: match self.min_version {
+                MinVersion::V1_2 => TlsVersion::V1_2,
+                MinVersion::V1_3 => TlsVersion::V1_3,
+            },
+            cipher_suites: self.ciphers.clone(),
+            client_auth: match self.client_cert {
+                ClientCert::None => ClientAuth::None,
+                ClientCert::Optional => ClientAuth::Optional,
+                ClientCert::Required => ClientAuth::Required,
+            },
+            client_ca: file(&self.client_ca),
+            client_crl: file(&self.client_crl),
+            session_tickets: self.session_tickets,
+        }
+    }
+}
+
+/// A certificate and its key.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct CertAndKey {
+    /// As [`ListenerTls::cert`].
+    pub cert: PathBuf,
+    /// As [`ListenerTls::key`].
+    pub key: PathBuf,
+}
+
+/// A TLS version.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum MinVersion {
+    /// TLS 1.2.
+    #[default]
+    #[serde(rename = "1.2")]
+    V1_2,
+    /// TLS 1.3.
+    #[serde(rename = "1.3")]
+    V1_3,
+}
+
+/// Whether clients show a certificate.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ClientCert {
+    /// They are not asked.
+    #[default]
+    None,
+    /// They may.
+    Optional,
+    /// They must.
+    Required,
 }
 
 impl Default for Listener {
@@ -124,6 +269,9 @@ impl Default for Listener {
             backlog: 1_024,
             nodelay: true,
             tcp_keepalive_secs: 0,
+            identity: Identity::None,
+            identity_as: IdentityUse::UserName,
+            tls: ListenerTls::default(),
         }
     }
 }
@@ -135,7 +283,10 @@ impl Listener {
             return self.id.clone();
         }
         match self.url.parse::<ListenAddress>() {
-            Ok(address) => format!("{}-{}", address.scheme(), address.host_port().port),
+            Ok(address) => match address.host_port() {
+                Some(at) => format!("{}-{}", address.scheme(), at.port),
+                None => address.scheme().to_owned(),
+            },
             Err(_) => String::new(),
         }
     }
@@ -146,7 +297,16 @@ impl Listener {
             backlog: self.backlog,
             nodelay: self.nodelay,
             keepalive_secs: (self.tcp_keepalive_secs > 0).then_some(self.tcp_keepalive_secs),
+            identity: self.identity.source(),
+            tls: self.tls.options(),
             ..martlet_transport::ListenerOptions::default()
+        }
+    }
+
+    /// What the broker is told.
+    pub fn policy(&self) -> ListenerPolicy {
+        ListenerPolicy {
+            identity_as: self.identity_as,
         }
     }
 }

@@ -199,8 +199,30 @@ fn every_mistake_has_a_check() {
     check("[[listeners]]\nid = 'x'", "`listeners[0]` has no url");
     check(
         "[[listeners]]\nurl = 'tls://0.0.0.0:8883'",
-        "`tls` is not supported yet",
+        "needs a certificate and its key",
     );
+    let tls = "[[listeners]]\nurl = 'tls://a:1'\ntls.cert = 'c'\ntls.key = 'k'\n";
+    check(
+        "[[listeners]]\nurl = 'tcp://a:1'\ntls.cert = 'c'",
+        "has no meaning for tcp://",
+    );
+    check(
+        &format!("{tls}tls.client_cert = 'required'"),
+        "set tls.client_ca",
+    );
+    check(
+        &format!("{tls}tls.client_crl = 'x'"),
+        "of no use while clients show no certificate",
+    );
+    check(
+        &format!("{tls}identity = 'cn'"),
+        "needs client certificates",
+    );
+    check(
+        &format!("{tls}[[listeners.tls.sni]]\ncert = 'x'"),
+        "needs both cert and key",
+    );
+    check(&format!("{tls}tls.min_version = '1.1'"), "\"1.2\", \"1.3\"");
     check(
         "[[listeners]]\nurl = 'tcp://a:1'\n[[listeners]]\nurl = 'ws://a:1'",
         "listens on a:1, as listeners[0] does",

@@ -25,6 +25,9 @@ impl Listening {
         let path = match &self.address {
             ListenAddress::Ws {
                 path: Some(path), ..
+            }
+            | ListenAddress::Wss {
+                path: Some(path), ..
             } => path.as_str(),
             _ => "",
         };

@@ -16,9 +16,11 @@ pub enum ListenError {
     #[error("{0}")]
     Address(#[from] martlet_transport::AddressError),
     /// The operating system refused.
-    #[error("{source}{}", advice(*.port, .source))]
+    #[error("listener {id}: {source}{}", advice(*.port, .source))]
     Bind {
-        /// The port.
+        /// The listener's id.
+        id: String,
+        /// The port, 0 where there is none.
         port: u16,
         /// Why.
         source: BindError,
@@ -27,12 +29,14 @@ pub enum ListenError {
 
 /// Who to ask about a port.
 fn advice(port: u16, error: &BindError) -> String {
-    match error.io().kind() {
-        io::ErrorKind::AddrInUse => format!(
+    match error.io().map(io::Error::kind) {
+        Some(io::ErrorKind::AddrInUse) if port != 0 => format!(
             "\n  help: `ss -ltnp 'sport = :{port}'` shows which program listens there; stop it or choose another port \
              with --listen"
         ),
-        io::ErrorKind::PermissionDenied => "\n  help: choose a port from 1024 on".to_owned(),
+        Some(io::ErrorKind::PermissionDenied) if port != 0 => {
+            "\n  help: choose a port from 1024 on".to_owned()
+        }
         _ => String::new(),
     }
 }
@@ -75,9 +79,12 @@ impl Listeners {
         listener: &Listener,
     ) -> Result<(), ListenError> {
         let address: ListenAddress = listener.url.parse()?;
-        let opened = broker.listen(id, &address, &listener.options()).await;
+        let opened = broker
+            .listen_with(id, &address, &listener.options(), listener.policy())
+            .await;
         let info = opened.map_err(|source| ListenError::Bind {
-            port: address.host_port().port,
+            id: id.to_owned(),
+            port: address.host_port().map_or(0, |at| at.port),
             source,
         })?;
         let listening = Listening {

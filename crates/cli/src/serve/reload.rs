@@ -28,6 +28,18 @@ pub async fn reload(
             return before;
         }
     };
+    // The same names may stand for new certificates.
+    let reading = broker.clone();
+    let read = tokio::task::spawn_blocking(move || reading.reload_certificates()).await;
+    for (listener, result) in read.unwrap_or_default() {
+        match result {
+            Ok(()) => tracing::info!(listener, "certificates read again; connections go on"),
+            Err(error) => tracing::error!(
+                listener,
+                "the certificates of listener {listener} stay as they were: {error}"
+            ),
+        }
+    }
     let changed = before.changed_keys(&after);
     if changed.is_empty() {
         tracing::info!("reloaded, nothing has changed");

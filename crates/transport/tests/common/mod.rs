@@ -5,6 +5,9 @@
     reason = "not every test file uses everything"
 )]
 
+pub mod certs;
+
+use certs::Certs;
 use martlet_transport::{
     ByteStream, ConnectAddress, ConnectOptions, ListenAddress, Listener, ListenerOptions, Role,
     connect, ws_stream,
@@ -19,18 +22,20 @@ use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf, duplex};
 pub enum Kind {
     Tcp,
     Ws,
+    Tls,
+    Wss,
     /// WebSocket over memory that takes and gives a few bytes at a time.
     WsChoppy,
 }
 
-pub const ALL: [Kind; 3] = [Kind::Tcp, Kind::Ws, Kind::WsChoppy];
+pub const ALL: [Kind; 5] = [Kind::Tcp, Kind::Ws, Kind::Tls, Kind::Wss, Kind::WsChoppy];
 
 impl Kind {
     /// `bytes`, or less where they would trickle for minutes.
     pub fn volume(self, bytes: usize) -> usize {
         match self {
-            Self::Tcp | Self::Ws => bytes,
             Self::WsChoppy => bytes / 64,
+            _ => bytes,
         }
     }
 }
@@ -42,6 +47,8 @@ pub async fn pair(kind: Kind) -> (Boxed, Boxed) {
     match kind {
         Kind::Tcp => over_network("tcp://127.0.0.1:0").await,
         Kind::Ws => over_network("ws://127.0.0.1:0/mqtt").await,
+        Kind::Tls => over_network("tls://127.0.0.1:0").await,
+        Kind::Wss => over_network("wss://127.0.0.1:0/mqtt").await,
         Kind::WsChoppy => {
             let (client, server) = duplex(64);
             (
@@ -53,12 +60,17 @@ pub async fn pair(kind: Kind) -> (Boxed, Boxed) {
 }
 
 async fn over_network(url: &str) -> (Boxed, Boxed) {
-    let (mut listener, address) = listen(url, &ListenerOptions::default()).await;
-    let options = ConnectOptions::default();
+    let certs = url.starts_with("tls").then(Certs::new);
+    let certs = certs.or_else(|| url.starts_with("wss").then(Certs::new));
+    let (listener_options, options) = match &certs {
+        Some(certs) => (certs.listener_options(), certs.connect_options()),
+        None => <(ListenerOptions, ConnectOptions)>::default(),
+    };
+    let (mut listener, address) = listen(url, &listener_options).await;
     let (client, server) = tokio::join!(connect(&address, &options), async {
         listener.accept().await.unwrap().establish().await
     });
-    (Box::new(client.unwrap()), Box::new(server.unwrap()))
+    (Box::new(client.unwrap()), Box::new(server.unwrap().stream))
 }
 
 /// A listener on a free port and the address that reaches it.

@@ -1,27 +1,30 @@
 //! Listeners at run time: accept, back off, refuse what is over the limit, hand over to a connection task.
 
+mod certificates;
+
 use std::{
     net::SocketAddr,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use martlet_transport::{
-    Accepted, BindError, ByteStream, ListenAddress, Listener, ListenerOptions, Stream,
-    is_fd_exhaustion,
+    Accepted, BindError, ByteStream, Certificates, Established, ListenAddress, Listener,
+    ListenerOptions, Stream, TlsError, is_fd_exhaustion,
 };
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use crate::{
+    config::{IdentityUse, ListenerPolicy},
     connection::{self, Connection},
     core::Core,
     counters::{Event, Limit},
     files::Reserve,
-    hooks::Origin,
+    hooks::{Origin, Presented},
 };
 
 /// Connections refused with the reserve descriptor before the next pause.
@@ -42,6 +45,10 @@ pub struct ListenerInfo {
     pub local_addr: SocketAddr,
     /// Connections now.
     pub connections: usize,
+    /// When the first of its certificates expires; `None` without TLS.
+    pub certificate_not_after: Option<SystemTime>,
+    /// Whole days until then; negative afterwards.
+    pub certificate_days_left: Option<i64>,
 }
 
 /// The listeners of a broker.
@@ -56,17 +63,37 @@ struct Open {
     local_addr: SocketAddr,
     connections: Arc<AtomicUsize>,
     close: Arc<Notify>,
+    certificates: Option<Certificates>,
+    policy: ListenerPolicy,
+}
+
+impl Open {
+    fn info(&self) -> ListenerInfo {
+        ListenerInfo {
+            id: self.id.to_string(),
+            url: self.url.clone(),
+            local_addr: self.local_addr,
+            connections: self.connections.load(Ordering::Relaxed),
+            certificate_not_after: self.certificates.as_ref().map(Certificates::not_after),
+            certificate_days_left: self.certificates.as_ref().map(Certificates::days_left),
+        }
+    }
 }
 
 impl Listeners {
     pub(crate) fn infos(&self) -> Vec<ListenerInfo> {
-        let info = |open: &Arc<Open>| ListenerInfo {
-            id: open.id.to_string(),
-            url: open.url.clone(),
-            local_addr: open.local_addr,
-            connections: open.connections.load(Ordering::Relaxed),
-        };
-        self.all.lock().iter().map(info).collect()
+        self.all.lock().iter().map(|open| open.info()).collect()
+    }
+
+    /// Reads the certificates of all listeners again; those that cannot be used are named and change nothing.
+    pub(crate) fn reload_certificates(&self) -> Vec<(String, Result<(), TlsError>)> {
+        let all: Vec<Arc<Open>> = self.all.lock().clone();
+        all.iter()
+            .filter_map(|open| {
+                let certificates = open.certificates.as_ref()?;
+                Some((open.id.to_string(), certificates.reload()))
+            })
+            .collect()
     }
 
     pub(crate) async fn open(
@@ -75,6 +102,7 @@ impl Listeners {
         id: &str,
         address: &ListenAddress,
         options: &ListenerOptions,
+        policy: ListenerPolicy,
     ) -> Result<ListenerInfo, BindError> {
         let listener = Listener::bind(address, options).await?;
         let local_addr = listener.local_addr();
@@ -84,20 +112,18 @@ impl Listeners {
             local_addr,
             connections: Arc::default(),
             close: Arc::default(),
+            certificates: listener.certificates(),
+            policy,
         });
+        let info = open.info();
         self.all.lock().push(Arc::clone(&open));
-        core.spawner.spawn(Box::pin(accept_loop(
-            Arc::clone(core),
-            listener,
-            Arc::clone(&open),
-        )));
-        let connections = 0;
-        Ok(ListenerInfo {
-            id: id.into(),
-            url: open.url.clone(),
-            local_addr,
-            connections,
-        })
+        if open.certificates.is_some() {
+            let watch = certificates::watch(Arc::downgrade(&open));
+            core.spawner.spawn(Box::pin(watch));
+        }
+        core.spawner
+            .spawn(Box::pin(accept_loop(Arc::clone(core), listener, open)));
+        Ok(info)
     }
 
     /// Stops accepting on the listener `id`; its connections go on.
@@ -164,7 +190,7 @@ async fn accept_loop(core: Arc<Core>, mut listener: Listener, open: Arc<Open>) {
         let task_core = Arc::clone(&core);
         core.spawner.spawn(Box::pin(connection::serve(
             seat,
-            establish(task_core, accepted, origin),
+            establish(task_core, accepted, origin, open.policy.identity_as),
         )));
     }
 }
@@ -174,11 +200,15 @@ async fn establish(
     core: Arc<Core>,
     accepted: Accepted,
     origin: Origin,
+    identity_as: IdentityUse,
 ) -> Option<Connection<Stream>> {
     let timeout = core.config.load().limits.connect_timeout;
     let started = tokio::time::Instant::now();
     match tokio::time::timeout(timeout, accepted.establish()).await {
-        Ok(Ok(stream)) => connection::handshake(core, stream, origin, started).await,
+        Ok(Ok(established)) => {
+            let presented = presented(&established, identity_as);
+            connection::handshake(core, established.stream, origin, started, presented).await
+        }
         Ok(Err(error)) => {
             tracing::info!(event = "establish_failed", peer = %origin.peer, listener = %origin.listener, %error, "{} refused: {error}", origin.peer);
             core.counters
@@ -189,6 +219,20 @@ async fn establish(
             core.counters.limit(Limit::ConnectTimeout);
             None
         }
+    }
+}
+
+/// What the transport knows about the client before it says a word of MQTT.
+fn presented(established: &Established, identity_as: IdentityUse) -> Presented {
+    let identity = established.identity.as_deref().map(Arc::from);
+    let (username, client_id) = match identity_as {
+        IdentityUse::UserName => (identity, None),
+        IdentityUse::ClientId => (None, identity),
+    };
+    Presented {
+        username,
+        client_id,
+        certificate: established.certificate.as_deref().cloned().map(Arc::new),
     }
 }
 
@@ -253,7 +297,7 @@ impl Core {
         let started = tokio::time::Instant::now();
         self.spawner.spawn(Box::pin(connection::serve(
             seat,
-            connection::handshake(core, stream, origin, started),
+            connection::handshake(core, stream, origin, started, Presented::default()),
         )));
     }
 }
