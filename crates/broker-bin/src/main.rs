@@ -5,7 +5,7 @@
 use std::process::ExitCode;
 
 use martlet_cli::args::{self, Command, ServeArgs};
-use martlet_cli::{check, client, init, output, passwd};
+use martlet_cli::{bench, check, client, init, output, passwd};
 
 mod serve;
 
@@ -22,6 +22,7 @@ fn main() -> ExitCode {
         Command::Pub(args) => client::publish(&args),
         Command::Sub(args) => client::subscribe(&args),
         Command::Rr(args) => client::request(&args),
+        Command::Bench(args) => bench::run(&args),
     }
 }
 

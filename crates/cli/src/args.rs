@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
+use crate::bench::BenchArgs;
 use crate::client::args::{PubArgs, RrArgs, SubArgs};
 use crate::config::{DEFAULT_FILES, Format, Inputs, LogFormat};
 
@@ -59,6 +60,8 @@ pub enum Command {
     Sub(Box<SubArgs>),
     /// Publish a request and print the response
     Rr(Box<RrArgs>),
+    /// Put load on a broker, check every message, and measure
+    Bench(Box<BenchArgs>),
 }
 
 /// Where settings come from besides the environment.

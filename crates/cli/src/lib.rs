@@ -7,6 +7,7 @@
 //! Deliberately absent: anything that a program that embeds a broker needs.
 
 pub mod args;
+pub mod bench;
 pub mod check;
 pub mod client;
 pub mod config;

@@ -24,6 +24,7 @@ const EDGES: &[(&str, Allowed)] = &[
     ("session", Allowed::Only(&["codec", "topic", "storage"])),
     ("transport", Allowed::Only(&[])),
     ("client", Allowed::Only(&["codec", "transport"])),
+    ("bench", Allowed::Only(&["client", "codec"])),
     (
         "broker",
         Allowed::Only(&["codec", "topic", "session", "storage", "transport"]),

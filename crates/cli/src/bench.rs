@@ -1,0 +1,222 @@
+//! `martlet bench`: flags, progress on a terminal, and the report of a load that `martlet-bench` generates.
+
+use std::io::{IsTerminal as _, Write as _};
+use std::net::{SocketAddr, ToSocketAddrs as _};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Args;
+use martlet_bench::{Failure, Options, Progress, Workload};
+use martlet_codec::{QoS, Version};
+
+use crate::output;
+
+/// Port where none is given.
+const DEFAULT_PORT: u16 = 1883;
+
+/// Flags of `martlet bench`.
+#[derive(Args, Clone, Debug)]
+#[command(
+    after_help = "Every message is checked. A run in which one was lost, doubled, out of order, corrupted or \
+    misdirected has no figures and ends with exit code 1.\n\n\
+    Examples:\n  \
+    martlet bench pairs --qos 1 --pid $(pidof mosquitto)\n  \
+    martlet bench fan-out --subscribers 1000 --duration 10\n  \
+    martlet bench pairs --publishers 100 --window 1        one message at a time\n  \
+    martlet bench pairs --rate 5000                        latency at a fixed rate"
+)]
+pub struct BenchArgs {
+    /// What to run: pairs, fan-out, fan-in or shared
+    #[arg(value_name = "WORKLOAD", value_parser = workload)]
+    pub workload: Workload,
+    /// The broker: tcp://HOST:PORT or HOST:PORT
+    #[arg(long, value_name = "URL", default_value = "tcp://127.0.0.1:1883")]
+    pub url: String,
+    /// Process id of the broker on this machine, for CPU time per message and memory
+    #[arg(long, value_name = "PID")]
+    pub pid: Option<u32>,
+    /// Publishing clients
+    #[arg(long, value_name = "N")]
+    pub publishers: Option<u32>,
+    /// Subscribing clients
+    #[arg(long, value_name = "N")]
+    pub subscribers: Option<u32>,
+    /// QoS of publications and subscriptions
+    #[arg(short, long, value_name = "QOS", default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=2))]
+    pub qos: u8,
+    /// MQTT version: 31, 311 or 5
+    #[arg(short = 'V', long = "mqtt-version", value_name = "VERSION", default_value = "311", value_parser = version)]
+    pub version: Version,
+    /// Bytes of each payload
+    #[arg(short, long, value_name = "BYTES", default_value_t = 64)]
+    pub size: usize,
+    /// Messages a publisher may be ahead of its receivers; 0 for no bound (default: what fits the workload)
+    #[arg(short, long, value_name = "N")]
+    pub window: Option<u32>,
+    /// Messages a second of all publishers together, at even intervals (default: as many as possible)
+    #[arg(short, long, value_name = "N")]
+    pub rate: Option<f64>,
+    /// Seconds to measure
+    #[arg(short, long, value_name = "SECONDS", default_value_t = 5.0)]
+    pub duration: f64,
+    /// Seconds of traffic before measuring
+    #[arg(long, value_name = "SECONDS", default_value_t = 1.0)]
+    pub warm_up: f64,
+    /// Messages of each publisher, all of them measured, instead of a time
+    #[arg(short, long, value_name = "N")]
+    pub count: Option<u32>,
+    /// Give the run up after this many seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 120.0)]
+    pub timeout: f64,
+    /// User name
+    #[arg(short, long, value_name = "NAME")]
+    pub username: Option<String>,
+    /// Password
+    #[arg(short = 'P', long, value_name = "PASSWORD")]
+    pub password: Option<String>,
+    /// Print the report as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+fn workload(name: &str) -> Result<Workload, String> {
+    Workload::from_name(name).ok_or_else(|| {
+        let names = Workload::ALL.map(Workload::as_str).join(", ");
+        format!("the workloads are {names}")
+    })
+}
+
+fn version(name: &str) -> Result<Version, String> {
+    match name {
+        "31" | "3.1" | "mqttv31" => Ok(Version::V31),
+        "311" | "3.1.1" | "mqttv311" => Ok(Version::V311),
+        "5" | "5.0" | "mqttv5" => Ok(Version::V5),
+        _ => Err("the versions are 31, 311 and 5".to_owned()),
+    }
+}
+
+fn address(url: &str) -> Result<SocketAddr, Failure> {
+    let refuse = |words: String| Failure::Options(words);
+    let rest = url
+        .strip_prefix("tcp://")
+        .or_else(|| url.strip_prefix("mqtt://"))
+        .unwrap_or(url);
+    if rest.contains("://") {
+        return Err(refuse(format!("{url}: only tcp:// is spoken yet")));
+    }
+    let rest = rest.trim_end_matches('/');
+    let resolved = match rest.rsplit_once(':') {
+        Some((_, port)) if port.parse::<u16>().is_ok() => rest.to_socket_addrs(),
+        _ => (rest, DEFAULT_PORT).to_socket_addrs(),
+    };
+    resolved
+        .map_err(|error| refuse(format!("{url}: {error}")))?
+        .next()
+        .ok_or_else(|| refuse(format!("{url}: has no address")))
+}
+
+fn seconds(name: &str, value: f64) -> Result<Duration, Failure> {
+    Duration::try_from_secs_f64(value)
+        .map_err(|_| Failure::Options(format!("--{name}: {value} is no number of seconds")))
+}
+
+fn options(args: &BenchArgs) -> Result<Options, Failure> {
+    Ok(Options {
+        version: args.version,
+        qos: QoS::from_bits(args.qos).unwrap_or_default(),
+        publishers: args.publishers,
+        subscribers: args.subscribers,
+        payload: args.size,
+        window: args.window,
+        rate: args.rate,
+        warm_up: seconds("warm-up", args.warm_up)?,
+        duration: seconds("duration", args.duration)?,
+        count: args.count,
+        pid: args.pid,
+        timeout: seconds("timeout", args.timeout)?,
+        username: args.username.clone(),
+        password: args.password.clone().map(String::into_bytes),
+        ..Options::new(address(&args.url)?, args.workload)
+    })
+}
+
+/// Runs the workload. Exit code 0 with a report; 1 when the run has no figures; 2 when it makes no sense.
+pub fn run(args: &BenchArgs) -> ExitCode {
+    let terminal = std::io::stderr().is_terminal();
+    let mut shown = false;
+    let result = options(args).and_then(|options| {
+        martlet_bench::run(&options, &mut |progress| {
+            if terminal {
+                show(progress);
+                shown = true;
+            }
+        })
+    });
+    if shown {
+        clear();
+    }
+    match result {
+        Ok(report) if args.json => print_json(&report),
+        Ok(report) => output::stdout(report.table().as_bytes()),
+        Err(failure) => {
+            let code = match failure {
+                Failure::Options(_) => 2,
+                _ => 1,
+            };
+            if args.json {
+                print_json(&serde_json::json!({ "failed": failure.to_string() }));
+            }
+            output::stderr_line(&format!("error: {failure}"));
+            ExitCode::from(code)
+        }
+    }
+}
+
+fn print_json(value: &impl serde::Serialize) -> ExitCode {
+    match serde_json::to_string_pretty(value) {
+        Ok(text) => output::stdout(format!("{text}\n").as_bytes()),
+        Err(error) => {
+            output::stderr_line(&format!("error: {error}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// One line that the next one overwrites.
+fn show(progress: &Progress) {
+    let Progress {
+        phase,
+        clients,
+        delivered,
+        per_second,
+        breaches,
+    } = progress;
+    let broken = if *breaches { ", promises broken" } else { "" };
+    let line = format!(
+        "\r\x1b[K{phase}: {clients} clients, {delivered} delivered, {per_second:.0}/s{broken}"
+    );
+    let _ = std::io::stderr().lock().write_all(line.as_bytes());
+}
+
+fn clear() {
+    let _ = std::io::stderr().lock().write_all(b"\r\x1b[K");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(url: &str, address_wanted: Option<&str>) {
+        let got = address(url).ok().map(|address| address.to_string());
+        assert_eq!(got.as_deref(), address_wanted, "{url}");
+    }
+
+    #[test]
+    fn urls() {
+        check("tcp://127.0.0.1:1884", Some("127.0.0.1:1884"));
+        check("mqtt://127.0.0.1/", Some("127.0.0.1:1883"));
+        check("127.0.0.1", Some("127.0.0.1:1883"));
+        check("[::1]:1885", Some("[::1]:1885"));
+        check("wss://127.0.0.1:1884", None);
+    }
+}
