@@ -7,16 +7,17 @@ use std::{
 
 use arc_swap::ArcSwap;
 use martlet_codec::ReasonCode;
-use martlet_storage::Committer;
+use martlet_storage::{CommitOptions, Committer, GroupCommitter, Opened, Storage, StorageError};
 use martlet_transport::{BindError, ByteStream, ListenAddress, ListenerOptions, TlsError};
 
 use crate::{
     auth::StaticAuth,
-    clock::{Clock, Spawner, TokioClock, TokioSpawner},
+    clock::{Clock, Floored, Spawner, TokioClock, TokioSpawner},
     config::{Config, ListenerPolicy},
     core::{Access, CommitEar, Core, NoStore, Parts},
     hooks::{Authenticator, Authorizer, ClusterPort, Hooks, NoHooks, Standalone},
     listen::{ListenerInfo, Listeners},
+    restore::Rows,
     tasks,
 };
 
@@ -58,6 +59,15 @@ pub struct Broker {
     users: Option<Arc<ArcSwap<StaticAuth>>>,
 }
 
+type StartCommitter = Box<dyn FnOnce(Arc<dyn Clock>) -> std::io::Result<Arc<dyn Committer>>>;
+
+/// A store that was read and has no committer yet.
+struct Store {
+    rows: Rows,
+    opened: Opened,
+    start: StartCommitter,
+}
+
 /// Makes a [`Broker`]. Everything has a default.
 #[derive(Default)]
 pub struct Builder {
@@ -67,6 +77,7 @@ pub struct Builder {
     clock: Option<Arc<dyn Clock>>,
     spawner: Option<Arc<dyn Spawner>>,
     committer: Option<Arc<dyn Committer>>,
+    store: Option<Store>,
     access: Option<(Arc<dyn Authenticator>, Arc<dyn Authorizer>)>,
     hooks: Option<Arc<dyn Hooks>>,
     cluster: Option<Arc<dyn ClusterPort>>,
@@ -103,7 +114,32 @@ impl Builder {
         self
     }
 
-    /// The store. Acknowledgements wait for its watermark. Default: nothing is kept beyond the process.
+    /// Keeps in `storage` what must outlive the process: sessions, their messages, retained messages, wills.
+    /// Acknowledgements wait for its commits. What it holds is put back before the broker accepts anybody.
+    /// Default: nothing is kept.
+    ///
+    /// # Errors
+    /// The store cannot be read; see [`martlet_storage::load`].
+    pub fn store<S: Storage>(
+        mut self,
+        storage: S,
+        options: CommitOptions,
+    ) -> Result<Self, StorageError> {
+        let mut rows = Rows::default();
+        let (planner, opened) = martlet_storage::load(&storage, &mut rows)?;
+        let start = move |clock: Arc<dyn Clock>| {
+            let committer = GroupCommitter::start(storage, planner, options, move || clock.now())?;
+            Ok(Arc::new(committer) as Arc<dyn Committer>)
+        };
+        self.store = Some(Store {
+            rows,
+            opened,
+            start: Box::new(start),
+        });
+        Ok(self)
+    }
+
+    /// A committer of one's own, over a store that holds nothing yet, instead of [`Builder::store`].
     pub fn committer(mut self, committer: Arc<dyn Committer>) -> Self {
         self.committer = Some(committer);
         self
@@ -157,26 +193,44 @@ impl Builder {
                 (access, Some(Arc::new(ArcSwap::new(users))))
             }
         };
-        let durable = self.committer.is_some();
-        let committer = self.committer.unwrap_or_else(|| Arc::new(NoStore));
+        let mut clock = self.clock.unwrap_or_else(|| Arc::new(TokioClock::new()));
+        let mut committer = self.committer;
+        let mut restored = None;
+        if let Some(store) = self.store {
+            let floor = store.opened.committed;
+            clock = Arc::new(Floored { clock, floor });
+            let started = (store.start)(Arc::clone(&clock));
+            committer =
+                Some(started.map_err(|error| ConfigError::new("storage", error.to_string()))?);
+            restored = Some((store.rows, store.opened));
+        }
+        let durable = committer.is_some();
+        let committer = committer.unwrap_or_else(|| Arc::new(NoStore));
         let core = Arc::new(Core::new(Parts {
             config: self.config,
             access,
             hooks: self.hooks.unwrap_or_else(|| Arc::new(NoHooks)),
             cluster: self.cluster.unwrap_or_else(|| Arc::new(Standalone)),
-            clock: self.clock.unwrap_or_else(|| Arc::new(TokioClock::new())),
+            clock,
             spawner: self
                 .spawner
                 .unwrap_or_else(|| Arc::new(TokioSpawner(tokio::runtime::Handle::current()))),
             committer,
             durable,
             seed: self.seed.unwrap_or_else(rand::random),
+            opened: restored
+                .as_ref()
+                .map(|(_, opened)| *opened)
+                .unwrap_or_default(),
             version: self
                 .version
                 .unwrap_or_else(|| concat!("martlet version ", env!("CARGO_PKG_VERSION")).into()),
         }));
         core.committer
             .set_listener(Arc::new(CommitEar(Arc::downgrade(&core))));
+        if let Some((rows, opened)) = restored {
+            core.restore(rows, &opened);
+        }
         tasks::start(&core);
         Ok(Broker {
             core,
@@ -257,7 +311,7 @@ impl Broker {
     ) -> Result<(), martlet_topic::TopicError> {
         martlet_topic::TopicName::new(topic)?;
         let message = self.core.own_message(topic, payload, qos, retain);
-        self.core.publish_message(&message, 0);
+        self.core.publish_message(&message, 0, Vec::new());
         Ok(())
     }
 

@@ -3,6 +3,7 @@
 use std::{
     future::Future,
     pin::Pin,
+    sync::Arc,
     time::{SystemTime, UNIX_EPOCH},
 };
 
@@ -10,6 +11,9 @@ use martlet_storage::Timestamp;
 
 /// A boxed task.
 pub type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// A boxed piece of work that may block.
+pub type Job = Box<dyn FnOnce() + Send>;
 
 /// Where the broker reads the time.
 pub trait Clock: Send + Sync {
@@ -21,6 +25,24 @@ pub trait Clock: Send + Sync {
 pub trait Spawner: Send + Sync {
     /// Starts `task`.
     fn spawn(&self, task: Task);
+
+    /// Runs `job`, which may block on a disk, where it holds up no task. Default: a thread of its own.
+    fn spawn_blocking(&self, job: Job) {
+        std::thread::spawn(job);
+    }
+}
+
+/// Holds the time at `floor` until it catches up: boards without a clock start in the past, and stored times must not
+/// lie in the future.
+pub(crate) struct Floored {
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) floor: Timestamp,
+}
+
+impl Clock for Floored {
+    fn now(&self) -> Timestamp {
+        self.clock.now().max(self.floor)
+    }
 }
 
 /// Wall time at the start plus tokio's monotonic clock, so that a changed system clock moves no deadline and a
@@ -57,5 +79,9 @@ pub(crate) struct TokioSpawner(pub(crate) tokio::runtime::Handle);
 impl Spawner for TokioSpawner {
     fn spawn(&self, task: Task) {
         self.0.spawn(task);
+    }
+
+    fn spawn_blocking(&self, job: Job) {
+        self.0.spawn_blocking(job);
     }
 }

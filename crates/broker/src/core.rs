@@ -9,7 +9,7 @@ use arc_swap::ArcSwap;
 use martlet_codec::QoS;
 use martlet_session::{Effects, OutboundLimits, Overflow, Publication};
 use martlet_storage::{
-    Committer, Lsn, Message, MessageHead, MessageId, SessionId, StoreOp, Timestamp,
+    Committer, Lsn, Message, MessageHead, MessageId, Opened, SessionId, StoreOp, Timestamp,
 };
 use parking_lot::Mutex;
 use rand::{Rng, SeedableRng, rngs::StdRng};
@@ -18,7 +18,7 @@ use tokio::sync::Notify;
 use crate::{
     clock::{Clock, Spawner},
     config::{Config, DeliveryMode, QueueOverflow},
-    counters::{Counters, Event, Gauge, Limit, Loads, Local, Snapshot},
+    counters::{Counters, Event, Gauge, Limit, Loads, Snapshot},
     directory::Directory,
     hooks::{Authenticator, Authorizer, ClusterPort, Hooks},
     memory::Watch,
@@ -28,7 +28,7 @@ use crate::{
     session::{Outbox, Session},
     spares::SharedSpares,
     timers::Timers,
-    work::{Work, count_effects, with_work},
+    work::{Work, with_work},
 };
 
 /// Who decides about access; replaced as a whole on reload.
@@ -52,7 +52,7 @@ pub(crate) struct Core {
     /// Whether the committer keeps anything; without it no batch is built.
     pub(crate) durable: bool,
     pub(crate) commits: Commits,
-    pub(crate) deferred: Mutex<DeferredQueue>,
+    pub(crate) deferred: DeferredQueue,
     pub(crate) router: Router<Arc<Session>>,
     pub(crate) retained: Retained,
     pub(crate) directory: Directory,
@@ -145,6 +145,8 @@ pub(crate) struct Parts {
     pub(crate) committer: Arc<dyn Committer>,
     pub(crate) durable: bool,
     pub(crate) seed: u64,
+    /// What is known of the store; nothing is numbered as anything in it.
+    pub(crate) opened: Opened,
     pub(crate) version: String,
 }
 
@@ -161,7 +163,7 @@ impl Core {
             committer: parts.committer,
             durable: parts.durable,
             commits: Commits::default(),
-            deferred: Mutex::default(),
+            deferred: DeferredQueue::default(),
             router: Router::new(parts.config.shared.strategy, parts.seed),
             retained: Retained::new(
                 parts.config.limits.retained_messages_max,
@@ -175,8 +177,8 @@ impl Core {
             loads: Mutex::new(Loads::new()),
             delivery_each: AtomicBool::new(false),
             pressure_bytes: AtomicUsize::new(usize::MAX),
-            next_session: AtomicU64::new(1),
-            next_message: AtomicU64::new(1),
+            next_session: AtomicU64::new(parts.opened.last_session + 1),
+            next_message: AtomicU64::new(parts.opened.last_message + 1),
             random: Mutex::new(StdRng::seed_from_u64(parts.seed)),
             stopping: AtomicBool::new(false),
             stop: Notify::new(),
@@ -277,7 +279,13 @@ impl Core {
     }
 
     /// Publishes a message of the broker itself, or one whose publisher is no longer connected.
-    pub(crate) fn publish_message(&self, message: &Message, origin_hash: u64) {
+    /// `ops` go into the same batch.
+    pub(crate) fn publish_message(
+        &self,
+        message: &Message,
+        origin_hash: u64,
+        mut ops: Vec<StoreOp>,
+    ) {
         let now = self.clock.now();
         with_work(|work| {
             let Work { fan_out, sink, .. } = work;
@@ -286,14 +294,13 @@ impl Core {
                 .head()
                 .retain
                 .then(|| self.retained.turn(message.topic()));
-            let ops = match self.retain(&mut publication, now) {
-                Ok(op) => Vec::from_iter(op),
+            match self.retain(&mut publication, now) {
+                Ok(op) => ops.extend(op),
                 Err(limit) => {
                     // Nobody is there to be told; live subscribers get it all the same.
                     tracing::warn!(event = "retained_refused", topic = %message.topic(), limit = limit.name(), "message not retained: {} is reached", limit.name());
-                    Vec::new()
                 }
-            };
+            }
             let mut memo = RouteMemo::default();
             let with = With {
                 origin_hash,
@@ -440,16 +447,6 @@ impl Core {
             let lsn = self.committer.submit(std::mem::take(&mut effects.ops));
             outbox.half.submitted(lsn);
         }
-    }
-
-    /// Counts what a call into an outbound half reports, and empties it.
-    pub(crate) fn count(&self, effects: &mut Effects) {
-        if effects.is_empty() {
-            return;
-        }
-        let mut local = Local::new();
-        count_effects(effects, &mut local);
-        local.flush(&self.counters);
     }
 
     /// The counters now.

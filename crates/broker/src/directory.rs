@@ -94,6 +94,16 @@ impl Directory {
         }
     }
 
+    /// Puts a session there before anybody can have the turn, while the broker starts.
+    pub(crate) fn restore(&self, session: &Arc<Session>) {
+        let mut shard = self.shard(&session.client_id).lock();
+        let slot = shard.entry(Arc::clone(&session.client_id)).or_default();
+        let old = slot.session.lock().replace(Arc::clone(session));
+        if old.is_none() {
+            self.sessions.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
     /// The turn on `client_id`, if nobody has it.
     pub(crate) fn try_claim(&self, client_id: &Arc<str>) -> Option<Claim<'_>> {
         let slot = Arc::clone(self.shard(client_id).lock().get(client_id)?);

@@ -13,6 +13,7 @@ pub mod counters;
 pub mod files;
 pub mod hooks;
 
+mod bodies;
 mod broker;
 mod check;
 mod connection;
@@ -22,6 +23,8 @@ mod lifecycle;
 mod listen;
 mod memory;
 mod publish;
+mod redistribute;
+mod restore;
 mod retained;
 mod router;
 mod session;

@@ -4,9 +4,10 @@ use std::{sync::Arc, time::Duration};
 
 use martlet_codec::ReasonCode;
 use martlet_session::{Effects, Link};
-use martlet_storage::{Lsn, MessageHead, MessageId, SessionRecord, StoreOp, Timestamp};
+use martlet_storage::{Lsn, SessionId, SessionRecord, StoreOp, Timestamp, WillRecord};
 
 use crate::{
+    bodies,
     core::Core,
     counters::Event,
     directory::Claim,
@@ -116,6 +117,19 @@ impl Core {
                 outbox.epoch
             })
             .ok_or(ReasonCode::UnspecifiedError)?;
+        let mut ops = Vec::new();
+        if session.durable {
+            ops.push(StoreOp::PutSession {
+                session: session.id,
+                record: record(
+                    &session,
+                    request.identity.username.as_deref(),
+                    request.expiry_secs,
+                    None,
+                    true,
+                ),
+            });
+        }
         {
             let mut state = session.state.lock();
             state.generation += 1;
@@ -123,13 +137,12 @@ impl Core {
             state.expires = None;
             state.username.clone_from(&request.identity.username);
             // A resumed session's pending will is suppressed; a fresh will replaces it [MQTT-3.1.3-9].
-            state.will = request.will.map(Box::new);
+            let old = std::mem::replace(&mut state.will, request.will.map(Box::new));
+            ops.extend(self.will_op(session.id, old.is_some(), state.will.as_deref(), None));
         }
+        let stored = self.submit(ops);
         if session.durable {
-            lsn = lsn.max(self.submit(vec![StoreOp::PutSession {
-                session: session.id,
-                record: record(&session, &request.identity, request.expiry_secs, None, true),
-            }]));
+            lsn = lsn.max(stored);
         }
         session.identity.store(Some(request.identity));
         claim.set(Some(Arc::clone(&session)));
@@ -156,20 +169,22 @@ impl Core {
     }
 
     fn new_session(&self, request: &Attach) -> Arc<Session> {
-        let client_id = Arc::clone(&request.identity.client_id);
         let durable = self.durable && request.expiry_secs > 0;
-        let id = self.next_session_id();
+        let client_id = Arc::clone(&request.identity.client_id);
+        Arc::new(self.make_session(self.next_session_id(), client_id, durable))
+    }
+
+    /// An empty session.
+    pub(crate) fn make_session(
+        &self,
+        id: SessionId,
+        client_id: Arc<str>,
+        durable: bool,
+    ) -> Session {
         let half = martlet_session::Outbound::new(id, self.outbound_limits(), durable);
         let hash = self.directory.hash(&client_id);
         let queue_pressure = (self.config.load().limits.queued_messages_max / 4 * 3).max(1);
-        Arc::new(Session::new(
-            id,
-            client_id,
-            hash,
-            durable,
-            half,
-            queue_pressure,
-        ))
+        Session::new(id, client_id, hash, durable, half, queue_pressure)
     }
 
     /// Starts deliveries: CONNACK, then what is in flight is sent again, then the queue [MQTT-3.2.0-1].
@@ -186,7 +201,7 @@ impl Core {
             }
         });
         session.set_availability(Availability::Online);
-        self.count(&mut effects);
+        self.after_alone(session, &mut effects);
     }
 
     /// Tells the connection that owns `old` and waits until it has let go.
@@ -228,14 +243,15 @@ impl Core {
         }
         let now = self.clock.now();
         let mut fire = None;
+        let mut will_op = None;
         let (ends, generation) = {
             let mut state = session.state.lock();
             state.generation += 1;
             if let Some(secs) = expiry_secs {
                 state.expiry_secs = secs;
             }
-            if !with_will {
-                state.will = None;
+            if !with_will && state.will.take().is_some() {
+                will_op = self.will_op(session.id, true, None, None);
             }
             let ends = state.expiry_secs == 0;
             state.expires =
@@ -246,11 +262,13 @@ impl Core {
                 if delay == 0 || self.is_stopping() {
                     fire = state.will.take();
                 } else {
+                    let at = now.plus_secs(delay);
+                    will_op = self.will_op(session.id, true, Some(will), Some(at));
                     let due = Due::Will {
                         session: Arc::downgrade(session),
                         generation: state.generation,
                     };
-                    self.timers.at(now.plus_secs(delay), due);
+                    self.timers.at(at, due);
                 }
             }
             if let (false, Some(expires)) = (ends, state.expires) {
@@ -267,6 +285,7 @@ impl Core {
         }
         let poisoned = session.with_outbox(|_| ()).is_none();
         if ends || poisoned {
+            self.submit(will_op.into_iter().collect());
             // The owner holds no claim; a newcomer that does ends the session itself if it must.
             if let Some(claim) = self.directory.try_claim(&session.client_id) {
                 if claim
@@ -288,11 +307,18 @@ impl Core {
                 let state = session.state.lock();
                 (state.expiry_secs, state.expires)
             };
-            let record = record(session, &identity, expiry, expires, false);
-            self.submit(vec![StoreOp::PutSession {
+            let record = record(
+                session,
+                identity.username.as_deref(),
+                expiry,
+                expires,
+                false,
+            );
+            let put = StoreOp::PutSession {
                 session: session.id,
                 record,
-            }]);
+            };
+            self.submit(std::iter::once(put).chain(will_op).collect());
         }
         // Only now may a newcomer see the session: will, expiry and queue are settled.
         session.with_outbox(|outbox| outbox.connected = false);
@@ -327,43 +353,54 @@ impl Core {
         }
     }
 
-    /// Publishes a will, if its publisher may still publish there.
+    /// Publishes a will, if its publisher may still publish there. Its row is deleted in the batch that publishes it
+    /// (rule 17).
     pub(crate) fn fire_will(&self, session: &Session, will: &Will) {
-        let Some(identity) = session.identity.load_full() else {
-            return;
-        };
-        let access = self.access.load_full();
-        match access
-            .authorizer
-            .publish(&identity, &will.topic, will.qos, will.retain)
-        {
-            Decision::Ready(true) => {}
-            // A decision that takes time was made at CONNECT; a will must not wait for a foreign service.
-            Decision::Later(_) => {}
-            Decision::Ready(false) => {
+        let gone = Vec::from_iter(self.will_op(session.id, true, None, None));
+        // A session that came out of the store and was not taken up again has no identity; its will was judged at CONNECT.
+        if let Some(identity) = session.identity.load_full() {
+            let access = self.access.load_full();
+            let decision = access
+                .authorizer
+                .publish(&identity, &will.topic, will.qos, will.retain);
+            // A decision that takes time was made at CONNECT as well; a will must not wait for a foreign service.
+            if let Decision::Ready(false) = decision {
                 tracing::warn!(event = "will_denied", client = %session.client_id, topic = %will.topic, "will not published: not authorized");
+                self.submit(gone);
                 return;
             }
         }
-        let now = self.clock.now();
-        let head = MessageHead {
-            id: MessageId::NONE,
-            qos: will.qos,
-            retain: will.retain,
-            publisher: session.id,
-            received: now,
-            expires: will.expiry_secs.map(|secs| now.plus_secs(secs)),
-        };
-        let message = martlet_storage::Message::new(
-            head,
-            &will.topic,
-            &will.props,
-            &will.payload,
-            &mut Vec::new(),
-        );
+        let message = will.message(session.id, self.clock.now());
         if self.hooks.will(&session.client_id, &message) {
             self.counters.event(Event::WillPublished);
-            self.publish_message(&message, session.client_hash);
+            self.publish_message(&message, session.client_hash, gone);
+        } else {
+            self.submit(gone);
+        }
+    }
+
+    /// What the store has to be told of the will of `session`: the new one and when it is `due`, or that there is none
+    /// any more. Wills of sessions that are not stored are stored as well, so that they fire after a crash (rule 18).
+    pub(crate) fn will_op(
+        &self,
+        session: SessionId,
+        was_there: bool,
+        will: Option<&Will>,
+        due: Option<Timestamp>,
+    ) -> Option<StoreOp> {
+        if !self.durable {
+            return None;
+        }
+        match will {
+            Some(will) => Some(StoreOp::PutWill {
+                session,
+                will: WillRecord {
+                    message: will.message(session, self.clock.now()),
+                    due,
+                    delay_secs: will.delay_secs,
+                },
+            }),
+            None => was_there.then_some(StoreOp::DeleteWill { session }),
         }
     }
 
@@ -418,16 +455,16 @@ impl Core {
     }
 }
 
-fn record(
+pub(crate) fn record(
     session: &Session,
-    identity: &Identity,
+    username: Option<&str>,
     expiry_interval_secs: u32,
     expires: Option<Timestamp>,
     connected: bool,
 ) -> SessionRecord {
     SessionRecord {
         client_id: Arc::clone(&session.client_id),
-        username: identity.username.as_deref().map(Into::into),
+        username: username.map(Into::into),
         expiry_interval_secs,
         expires,
         connected,
@@ -445,6 +482,7 @@ fn disconnect_state(session: &Session, epoch: Option<u64>) -> Option<bool> {
         outbox.owner = None;
         outbox.idle = false;
         outbox.half.disconnect();
+        bodies::spill(&mut outbox.half);
         outbox.half.shrink();
         outbox.out.reset();
         for waiting in outbox.waiting.drain(..) {

@@ -4,19 +4,28 @@
 //! Nothing here awaits. A publication whose onward delivery must wait for a commit becomes a [`Deferred`], which
 //! belongs to the broker and not to the connection it came from (architecture rule 1).
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{
+    collections::VecDeque,
+    num::NonZeroU32,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
 
 use martlet_codec::{PacketId, QoS};
 use martlet_session::{Delivery, DropReason, FanOut, Offered, Publication};
 use martlet_storage::{Lsn, Message, MessageId, SessionId, StoreOp, Timestamp};
+use parking_lot::Mutex;
 
 use crate::{
+    bodies,
     config::DeliveryMode,
     core::Core,
     counters::Limit,
     router::{Availability, Group, Node, RouteMemo, Subscription},
     session::{Delivered, Session},
-    work::{Recipient, Sink, count_effects},
+    work::{Recipient, Sink},
 };
 
 /// A delivery that waits for its batch to be committed.
@@ -26,8 +35,40 @@ pub(crate) struct Deferred {
     recipients: Vec<Recipient>,
 }
 
-/// The queue of deferred deliveries, in the order of their batches.
-pub(crate) type DeferredQueue = VecDeque<Deferred>;
+/// Deliveries that wait for their batch, in the order in which they were published.
+#[derive(Default)]
+pub(crate) struct DeferredQueue {
+    waiting: Mutex<VecDeque<Deferred>>,
+    /// Those that wait and those that are being delivered right now: what comes later must not pass them.
+    pending: AtomicUsize,
+}
+
+impl DeferredQueue {
+    /// Whether a QoS 2 message that is published now has to queue up behind others.
+    fn is_pending(&self) -> bool {
+        self.pending.load(Ordering::Acquire) > 0
+    }
+
+    fn push(&self, mut deferred: Deferred) {
+        let mut waiting = self.waiting.lock();
+        if let Some(last) = waiting.back() {
+            deferred.lsn = deferred.lsn.max(last.lsn);
+        }
+        self.pending.fetch_add(1, Ordering::Release);
+        waiting.push_back(deferred);
+    }
+
+    /// The next one, if its batch is among those up to `watermark`; [`DeferredQueue::done`] follows.
+    fn take(&self, watermark: Lsn) -> Option<Deferred> {
+        self.waiting
+            .lock()
+            .pop_front_if(|first| first.lsn <= watermark)
+    }
+
+    fn done(&self) {
+        self.pending.fetch_sub(1, Ordering::Release);
+    }
+}
 
 /// What became of a publication.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,7 +107,15 @@ impl Core {
         now: Timestamp,
     ) -> Routed {
         let nodes = self.router.route(publication.topic, memo);
-        if !self.durable {
+        // What concerns the memory of this process only costs what it costs without a store.
+        let is_stored = self.durable
+            && (with.received.is_some()
+                || !with.ops.is_empty()
+                || publication.head.qos > QoS::AtMostOnce
+                    && nodes.iter().any(|node| node.has_durable())
+                // A message that waits for the store is not overtaken by one that has no need to.
+                || publication.head.qos == QoS::ExactlyOnce && self.deferred.is_pending());
+        if !is_stored {
             return Routed {
                 matched: self.deliver_directly(publication, nodes, with.origin_hash, sink, now),
                 lsn: Lsn::ZERO,
@@ -74,18 +123,22 @@ impl Core {
         }
         self.gather(publication, nodes, with.origin_hash, sink);
         let matched = !sink.merge.recipients.is_empty();
-        let lsn = self.store(publication, with.received, with.ops, sink);
-        if publication.head.qos == QoS::ExactlyOnce && lsn > self.committer.watermark() {
-            // Order per publisher holds because every QoS 2 publication of a durable broker comes this way.
-            let deferred = Deferred {
+        let mut lsn = self.store(publication, with.received, with.ops, sink);
+        let recipients = std::mem::take(&mut sink.merge.recipients);
+        if publication.head.qos == QoS::ExactlyOnce
+            && (lsn > self.committer.watermark() || self.deferred.is_pending())
+        {
+            self.deferred.push(Deferred {
                 lsn,
                 message: publication.message().clone(),
-                recipients: std::mem::take(&mut sink.merge.recipients),
-            };
-            self.deferred.lock().push_back(deferred);
+                recipients,
+            });
+            if lsn <= self.committer.watermark() {
+                // The commit was announced already; whoever delivers must look again.
+                self.commits.moved.notify_one();
+            }
         } else {
-            let recipients = std::mem::take(&mut sink.merge.recipients);
-            self.deliver_all(publication, &recipients, sink, now);
+            lsn = lsn.max(self.deliver_all(publication, &recipients, sink, now));
             sink.merge.recipients = recipients;
         }
         sink.merge.clear();
@@ -145,7 +198,7 @@ impl Core {
         if subscription.options.no_local && session.id == publisher {
             return false;
         }
-        let id = subscription.subscription_id.map(std::num::NonZeroU32::get);
+        let id = subscription.subscription_id.map(NonZeroU32::get);
         let delivery = Delivery {
             qos: subscription.options.qos,
             retain: publication.head.retain && subscription.options.retain_as_published,
@@ -185,7 +238,7 @@ impl Core {
     ) -> bool {
         let mut matched = false;
         for subscription in self.router.pick(group, origin_hash, publication.topic) {
-            let id = subscription.subscription_id.map(std::num::NonZeroU32::get);
+            let id = subscription.subscription_id.map(NonZeroU32::get);
             let delivery = Delivery {
                 qos: subscription.options.qos,
                 retain: publication.head.retain && subscription.options.retain_as_published,
@@ -222,7 +275,7 @@ impl Core {
                     for subscription in chunk.iter().filter(|s| wanted(s, publication)) {
                         let retain =
                             publication.head.retain && subscription.options.retain_as_published;
-                        let id = subscription.subscription_id.map(std::num::NonZeroU32::get);
+                        let id = subscription.subscription_id.map(NonZeroU32::get);
                         sink.merge.push(
                             &subscription.subscriber,
                             subscription.options.qos,
@@ -242,47 +295,49 @@ impl Core {
                 if let Some(subscription) = candidates.next() {
                     let retain =
                         publication.head.retain && subscription.options.retain_as_published;
-                    let id = subscription.subscription_id.map(std::num::NonZeroU32::get);
+                    let id = subscription.subscription_id.map(NonZeroU32::get);
                     sink.merge.push(
                         &subscription.subscriber,
                         subscription.options.qos,
                         retain,
                         id,
-                        Some(group.tag()),
+                        Some(Arc::clone(group)),
                     );
                 }
             }
         }
     }
 
+    /// Delivers to those who were found before the batch was handed in. Returns the batch that acknowledgements have
+    /// to wait for besides, if a member of a share group could not take its message and another got it.
     fn deliver_all(
         &self,
         publication: &mut Publication<'_>,
         recipients: &[Recipient],
         sink: &mut Sink,
         now: Timestamp,
-    ) {
+    ) -> Lsn {
+        let mut lsn = Lsn::ZERO;
         for recipient in recipients {
             let delivery = Delivery {
                 qos: recipient.qos,
                 retain: recipient.retain,
                 subscription_ids: &recipient.subscription_ids,
             };
-            self.deliver(
-                &recipient.session,
-                publication,
-                delivery,
-                recipient.share,
-                sink,
-                now,
-            );
+            let (session, share) = (&recipient.session, recipient.share.as_ref());
+            let tag = share.map(|group| group.tag());
+            let delivered = self.deliver(session, publication, delivery, tag, sink, now);
+            if let (Some(group), Delivered::Dropped(_) | Delivered::Gone) = (share, delivered) {
+                lsn = lsn.max(self.hand_on(publication, group, session.id, sink, now));
+            }
         }
         sink.wakes.fire();
+        lsn
     }
 
     /// Hands in the batch of a publication: its body once, a queue row per durable recipient, the publisher's
     /// QoS 2 identifier, and `ops`. It precedes every `offer` (rule 2).
-    fn store(
+    pub(crate) fn store(
         &self,
         publication: &mut Publication<'_>,
         received: Option<Received>,
@@ -306,7 +361,7 @@ impl Core {
                     qos: recipient.qos.min(publication.head.qos),
                     retain: recipient.retain,
                     subscription_ids: recipient.subscription_ids.clone().into_boxed_slice(),
-                    share: recipient.share,
+                    share: recipient.share.as_ref().map(|group| group.tag()),
                 });
             }
             publication.set_id(id);
@@ -337,17 +392,10 @@ impl Core {
         sink: &mut Sink,
         now: Timestamp,
     ) {
-        loop {
-            let deferred = {
-                let mut queue = self.deferred.lock();
-                match queue.front() {
-                    Some(front) if front.lsn <= watermark => queue.pop_front(),
-                    _ => None,
-                }
-            };
-            let Some(deferred) = deferred else { return };
+        while let Some(deferred) = self.deferred.take(watermark) {
             let mut publication = Publication::from_message(&deferred.message, fan_out);
             self.deliver_all(&mut publication, &deferred.recipients, sink, now);
+            self.deferred.done();
         }
     }
 
@@ -389,6 +437,10 @@ impl Core {
                 ),
             };
             self.settle(session, outbox, effects, now);
+            if offered == Offered::Queued && session.durable && !outbox.connected {
+                let bytes = publication.topic.len() + publication.props.len();
+                bodies::spill_if_grown(&mut outbox.half, bytes + publication.payload.len());
+            }
             let waker = outbox.wake_owner(now);
             let pressed = outbox.is_under_pressure(pressure_at);
             Some((offered, waker, pressed))
@@ -412,7 +464,7 @@ impl Core {
         {
             log_drop(session, publication.topic, limit);
         }
-        count_effects(effects, &mut sink.counts);
+        self.after(session, effects, &mut sink.counts);
         match offered {
             Offered::Sent => {
                 sink.counts.publish_sent(
@@ -466,7 +518,7 @@ fn gather_plain(publication: &Publication<'_>, nodes: &[Arc<Node<Arc<Session>>>]
         for chunk in node.subscribers().chunks() {
             for subscription in chunk.iter().filter(|s| wanted(s, publication)) {
                 let retain = publication.head.retain && subscription.options.retain_as_published;
-                let id = subscription.subscription_id.map(std::num::NonZeroU32::get);
+                let id = subscription.subscription_id.map(NonZeroU32::get);
                 sink.merge.add(
                     &subscription.subscriber,
                     subscription.options.qos,

@@ -131,6 +131,13 @@ impl Retained {
         Ok(())
     }
 
+    /// Puts back what the store holds. Limits do not apply: what was taken once is kept.
+    pub(crate) fn restore(&self, message: Message) {
+        self.count.fetch_add(1, Ordering::Relaxed);
+        self.bytes.fetch_add(len(&message), Ordering::Relaxed);
+        self.shard(message.topic()).write().insert(message);
+    }
+
     /// Removes the retained message of `topic` [MQTT-3.3.1-6] and returns whether there was one.
     pub(crate) fn remove(&self, topic: &str) -> bool {
         let removed = self

@@ -15,7 +15,7 @@ use std::{
 use arc_swap::ArcSwapOption;
 use martlet_codec::{QoS, ReasonCode};
 use martlet_session::{DropReason, Inbound, OutBuf, Outbound};
-use martlet_storage::{SessionId, Timestamp};
+use martlet_storage::{Message, MessageHead, MessageId, SessionId, Timestamp, WillRecord};
 
 use crate::{hooks::Identity, router, subscriptions::Subscriptions, sync::Mutex};
 
@@ -111,6 +111,37 @@ pub(crate) struct Will {
     pub(crate) retain: bool,
     pub(crate) expiry_secs: Option<u32>,
     pub(crate) delay_secs: u32,
+}
+
+impl Will {
+    /// The message as it would be published at `now`; its expiry counts from then (3.1.3.2.4).
+    pub(crate) fn message(&self, publisher: SessionId, now: Timestamp) -> Message {
+        let head = MessageHead {
+            id: MessageId::NONE,
+            qos: self.qos,
+            retain: self.retain,
+            publisher,
+            received: now,
+            expires: self.expiry_secs.map(|secs| now.plus_secs(secs)),
+        };
+        let scratch = &mut Vec::new();
+        Message::new(head, &self.topic, &self.props, &self.payload, scratch)
+    }
+}
+
+impl From<WillRecord> for Will {
+    fn from(record: WillRecord) -> Self {
+        let (head, message) = (record.message.head(), &record.message);
+        Self {
+            topic: message.topic().into(),
+            props: message.props().into(),
+            payload: message.payload().into(),
+            qos: head.qos,
+            retain: head.retain,
+            expiry_secs: head.expires.map(|at| head.received.secs_until(at)),
+            delay_secs: record.delay_secs,
+        }
+    }
 }
 
 /// What became of a delivery to one session.
@@ -299,5 +330,9 @@ impl router::Subscriber for Arc<Session> {
             FULL => router::Availability::Full,
             _ => router::Availability::Offline,
         }
+    }
+
+    fn is_durable(&self) -> bool {
+        self.durable
     }
 }

@@ -125,7 +125,7 @@ fn publish_sys(core: &Core, last: &mut HashMap<Cow<'static, str>, String>) {
             continue;
         }
         let message = core.own_message(&topic, payload.as_bytes(), QoS::AtMostOnce, true);
-        core.publish_message(&message, 0);
+        core.publish_message(&message, 0, Vec::new());
         last.insert(topic, payload);
     }
 }

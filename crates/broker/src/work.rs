@@ -8,7 +8,7 @@ use hashbrown::HashMap;
 use martlet_codec::{PropsBuf, QoS};
 use martlet_session::{Effects, FanOut, Sent};
 
-use crate::{counters, session::Session, spares::Spares};
+use crate::{counters, router::Group, session::Session, spares::Spares};
 
 /// Bytes read from a socket at once; a batch is what one read brought.
 pub(crate) const READ_BYTES: usize = 64 << 10;
@@ -70,7 +70,7 @@ pub(crate) struct Recipient {
     pub(crate) retain: bool,
     pub(crate) subscription_ids: Vec<u32>,
     /// The share group the delivery was chosen from.
-    pub(crate) share: Option<u64>,
+    pub(crate) share: Option<Arc<Group<Arc<Session>>>>,
 }
 
 impl Merge {
@@ -106,7 +106,7 @@ impl Merge {
         qos: QoS,
         retain: bool,
         subscription_id: Option<u32>,
-        share: Option<u64>,
+        share: Option<Arc<Group<Arc<Session>>>>,
     ) {
         self.recipients.push(Recipient {
             session: Arc::clone(session),

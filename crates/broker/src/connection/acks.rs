@@ -177,7 +177,7 @@ impl<S: ByteStream> Connection<S> {
             core.settle(&self.session, outbox, &mut effects, now);
             Some(acked)
         });
-        core.count(&mut effects);
+        core.after_alone(&self.session, &mut effects);
         match acked {
             Some(Some(Ok(Acked::Unknown))) => {
                 tracing::debug!(event = "ack_unknown", client = %self.session.client_id, kind = ?ack.kind, packet_id = ack.id.get());

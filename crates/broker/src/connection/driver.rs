@@ -321,7 +321,7 @@ impl<S: ByteStream> Connection<S> {
             *chunk = outbox.out.take(spare);
             Ok((true, outbox.half.counts().queued))
         });
-        core.count(&mut effects);
+        core.after_alone(session, &mut effects);
         let (more, queued) = taken.unwrap_or_else(|| Err(suspect()))?;
         if queued == 0 {
             session.set_availability(crate::router::Availability::Online);
@@ -819,7 +819,7 @@ impl Core {
             }
             Some(next)
         });
-        self.count(&mut effects);
+        self.after_alone(session, &mut effects);
         if let Some((reason, text)) = kick {
             session.kick(reason, text);
         } else if let Some(Some(next)) = next {

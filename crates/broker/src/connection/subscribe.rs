@@ -6,7 +6,6 @@ use martlet_codec::{
     Frame, Packet, PacketBuf, Property, Props, PropsBuf, QoS, ReasonCode, ReasonCodes,
     RetainHandling, SubAck, Subscribe, SubscribeOptions, UnsubAck, Unsubscribe,
 };
-use martlet_session::{Effects, Publication, RowBody};
 use martlet_storage::{Lsn, StoreOp};
 use martlet_topic::{Filter, TopicFilter};
 use martlet_transport::ByteStream;
@@ -20,9 +19,8 @@ use crate::{
     core::Core,
     counters::{Event, Limit},
     hooks::Decision,
-    router::{Group, Subscription},
+    router::Subscription,
     session::Session,
-    work::{Work, with_work},
 };
 
 /// The decision about one filter.
@@ -399,34 +397,5 @@ impl Core {
         if let Some(group) = gone.remaining {
             self.redistribute(session, &group);
         }
-    }
-
-    /// Gives what `session` never got as a member of `group` to the members that remain (rule 10). Two outbox
-    /// locks are never held at once.
-    fn redistribute(&self, session: &Arc<Session>, group: &Group<Arc<Session>>) {
-        let now = self.clock.now();
-        let mut rows = Vec::new();
-        let mut effects = Effects::default();
-        session.with_outbox(|outbox| {
-            // A session that ended acknowledges nothing more, so what is in flight at QoS 1 may go to another.
-            let with_inflight = !outbox.alive;
-            outbox
-                .half
-                .take_unsent_shared(group.tag(), with_inflight, &mut rows, &mut effects);
-            self.settle(session, outbox, &mut effects, now);
-        });
-        self.count(&mut effects);
-        with_work(|work| {
-            let Work { fan_out, sink, .. } = work;
-            for row in &rows {
-                let RowBody::Loaded(message) = &row.body else {
-                    continue;
-                };
-                let mut publication = Publication::from_message(message, fan_out);
-                self.deliver_to_group(&mut publication, group, session.client_hash, sink, now);
-            }
-            sink.pressure = None;
-            sink.counts.flush(&self.counters);
-        });
     }
 }

@@ -93,6 +93,7 @@ fn core(log: Arc<Log>) -> Core {
         committer: log,
         durable: true,
         seed: 1,
+        opened: martlet_storage::Opened::default(),
         version: String::new(),
     })
 }

@@ -93,25 +93,26 @@ impl<S: Clone> List<S> {
         place.is_some()
     }
 
-    /// Removes the subscription of this subscriber and returns whether there was one.
-    pub(super) fn remove(&mut self, id: u64) -> bool {
-        let Some((chunk, at)) = self.find(id) else {
-            return false;
-        };
+    /// Removes the subscription of this subscriber and returns it, if there was one.
+    pub(super) fn remove(&mut self, id: u64) -> Option<S> {
+        let (chunk, at) = self.find(id)?;
         let Subscribers::Many(chunks) = &mut self.current else {
-            self.current = Subscribers::None;
-            return true;
+            return match std::mem::replace(&mut self.current, Subscribers::None) {
+                Subscribers::One(only) => Some(only.subscriber),
+                Subscribers::None | Subscribers::Many(_) => None,
+            };
         };
         let chunks = Arc::make_mut(chunks);
         // The very last subscription fills the gap, so every chunk but the last stays full.
         let last = chunks.rest.len();
+        let mut removed = None;
         if chunk == last {
-            chunks.chunk_mut(chunk).swap_remove(at);
+            removed = Some(chunks.chunk_mut(chunk).swap_remove(at));
         } else if let Some(moved) = chunks.chunk_mut(last).pop() {
             if let Some(index) = &mut self.index {
                 index.insert(moved.id, chunk as u32);
             }
-            chunks.chunk_mut(chunk)[at] = moved;
+            removed = Some(std::mem::replace(&mut chunks.chunk_mut(chunk)[at], moved));
         }
         if last > 0 && chunks.chunk(last).is_empty() {
             chunks.rest.pop();
@@ -132,7 +133,7 @@ impl<S: Clone> List<S> {
                 self.current = Subscribers::One(only.clone());
             }
         }
-        true
+        removed.map(|subscription| subscription.subscriber)
     }
 
     /// Chunk and position of a subscriber.

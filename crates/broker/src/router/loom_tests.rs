@@ -22,6 +22,10 @@ impl Subscriber for Client {
     fn available(&self) -> Availability {
         Availability::Online
     }
+
+    fn is_durable(&self) -> bool {
+        false
+    }
 }
 
 fn subscription(id: u64) -> Subscription<Client> {

@@ -53,6 +53,8 @@ pub(crate) trait Subscriber: Clone + Send + Sync + 'static {
     fn client_hash(&self) -> u64;
     /// Whether it can take a shared delivery now.
     fn available(&self) -> Availability;
+    /// Whether its messages go to the store; the same for its whole life.
+    fn is_durable(&self) -> bool;
 }
 
 /// Whether a member of a shared subscription can take a message now.
@@ -177,7 +179,7 @@ impl<S: Subscriber> Router<S> {
         filter: Filter<'_>,
         subscription: Subscription<S>,
     ) -> Subscribed {
-        let tag = filter_tag(&self.hasher, filter);
+        let tag = filter_tag(filter);
         let (change, created) = if filter.topic_filter().has_wildcards() {
             self.wildcard.subscribe(filter, tag, subscription)
         } else {
@@ -290,8 +292,10 @@ impl<S: Subscriber> Router<S> {
     }
 }
 
-/// Identity of a share group: a hash of its name and filter.
-fn filter_tag(hasher: &TopicHasher, filter: Filter<'_>) -> u64 {
+/// Identity of a share group: a hash of its name and filter. It is stored with queued messages, so it is the same
+/// in every run.
+fn filter_tag(filter: Filter<'_>) -> u64 {
+    let hasher = TopicHasher::with_seed(0);
     filter.group().map_or(0, |group| {
         hasher.hash(group).rotate_left(32) ^ hasher.hash(filter.topic_filter().as_str())
     })

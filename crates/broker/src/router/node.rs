@@ -4,13 +4,15 @@ use std::sync::Arc;
 
 use crate::{
     router::{Subscriber, Subscription, list::List, list::Subscribers, shared::Group},
-    sync::{AtomicBool, Ordering, RwLock},
+    sync::{AtomicBool, AtomicU32, Ordering, RwLock},
 };
 
 /// The subscribers of one filter. Publishers take snapshots, which later changes do not touch.
 pub(crate) struct Node<S> {
     /// Copy of `!groups.is_empty()`: most nodes have none, and then publishers need no second look.
     has_groups: AtomicBool,
+    /// Number of subscribers whose messages go to the store, members of groups included.
+    durable: AtomicU32,
     members: RwLock<Members<S>>,
 }
 
@@ -52,6 +54,7 @@ impl<S: Subscriber> Node<S> {
     pub(super) fn new() -> Self {
         Self {
             has_groups: AtomicBool::new(false),
+            durable: AtomicU32::new(0),
             members: RwLock::new(Members {
                 plain: List::new(),
                 groups: None,
@@ -67,6 +70,11 @@ impl<S: Subscriber> Node<S> {
     /// Whether there are share groups.
     pub(crate) fn has_groups(&self) -> bool {
         self.has_groups.load(Ordering::Acquire)
+    }
+
+    /// Whether a message to this filter may have to be stored.
+    pub(crate) fn has_durable(&self) -> bool {
+        self.durable.load(Ordering::Acquire) > 0
     }
 
     /// The share groups; each gets one copy of every message.
@@ -86,6 +94,7 @@ impl<S: Subscriber> Node<S> {
     ) -> Change<S> {
         let mut members = self.members.write();
         let edge = members.is_unused();
+        let is_durable = subscription.subscriber.is_durable();
         let replaced = match group {
             None => members.plain.put(subscription),
             Some((name, tag)) => {
@@ -101,6 +110,9 @@ impl<S: Subscriber> Node<S> {
                 }
             }
         };
+        if is_durable && !replaced {
+            self.durable.fetch_add(1, Ordering::Release);
+        }
         Change {
             counted: !replaced,
             edge,
@@ -129,12 +141,16 @@ impl<S: Subscriber> Node<S> {
                         members.groups = None;
                         self.has_groups.store(false, Ordering::Release);
                     }
-                } else if removed {
+                } else if removed.is_some() {
                     left = Some(group);
                 }
                 removed
             }
         };
+        if removed.as_ref().is_some_and(Subscriber::is_durable) {
+            self.durable.fetch_sub(1, Ordering::Release);
+        }
+        let removed = removed.is_some();
         Change {
             counted: removed,
             edge: removed && members.is_unused(),

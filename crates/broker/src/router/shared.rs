@@ -71,15 +71,12 @@ impl<S: Subscriber> Group<S> {
         known.is_some()
     }
 
-    /// Removes a member and returns whether there was one.
-    pub(super) fn remove(&self, id: u64) -> bool {
+    /// Removes and returns a member, if there is one with this id.
+    pub(super) fn remove(&self, id: u64) -> Option<S> {
         let mut members = self.members.write();
-        let Some(at) = members.iter().position(|member| member.id == id) else {
-            return false;
-        };
+        let at = members.iter().position(|member| member.id == id)?;
         // In order, so that a turn goes on where it was.
-        Arc::make_mut(&mut members).remove(at);
-        true
+        Some(Arc::make_mut(&mut members).remove(at).subscriber)
     }
 
     /// The members in the order in which they should be offered a message.

@@ -6,6 +6,7 @@
 mod ground;
 mod isolation;
 mod ownership;
+mod restart;
 mod retained;
 mod simulation;
 mod store;

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use martlet_codec::{AckKind, Packet, QoS, Version};
+use martlet_codec::{AckKind, Packet, Props, QoS, Unsubscribe, UnsubscribeFiltersBuf, Version};
 
 use crate::ground::{
-    ack, connect_packet, connected, expect_ack, expect_connack, expect_silence, expect_suback,
+    ack, connect_packet, connected, expect_ack, expect_connack, expect_silence, expect_suback, id,
     open, payload, publish, send, send_subscribe, subscribed, with_store,
 };
 
@@ -141,6 +141,33 @@ async fn qos_2_waits_in_both_directions_and_is_delivered_although_its_publisher_
     expect_silence(&mut publisher).await;
     committer.commit_all();
     expect_ack(&mut publisher, AckKind::PubComp, 5).await;
+}
+
+#[tokio::test]
+async fn a_qos_2_message_that_needs_no_store_does_not_overtake_one_that_waits() {
+    let (broker, committer) = with_store();
+    let mut stored = durable(&broker, &committer, "stored", "t", QoS::ExactlyOnce).await;
+    let mut witness = connected(&broker, "witness", true).await;
+    subscribed(&mut witness, "t", QoS::ExactlyOnce).await;
+    let mut publisher = connected(&broker, "p", true).await;
+    send(&mut publisher, publish("t", "one", QoS::ExactlyOnce, 1)).await;
+    wait_until(|| committer.pending() > 0).await;
+    // With the durable subscriber gone, nothing that follows is stored.
+    let mut filters = UnsubscribeFiltersBuf::new();
+    filters.push("t").expect("a short filter");
+    let unsubscribe = Unsubscribe {
+        id: id(2),
+        props: Props::EMPTY,
+        filters: filters.as_filters(),
+    };
+    send(&mut stored, Packet::Unsubscribe(unsubscribe)).await;
+    wait_until(|| committer.pending() > 1).await;
+    send(&mut publisher, publish("t", "two", QoS::ExactlyOnce, 2)).await;
+    expect_silence(&mut publisher).await;
+    expect_silence(&mut witness).await;
+    committer.commit_all();
+    assert_eq!(payload(&mut witness).await, "one");
+    assert_eq!(payload(&mut witness).await, "two");
 }
 
 #[tokio::test]
