@@ -3,6 +3,8 @@
 //! Deliberately absent: sessions, reference counts, positions; those are the same for all backends and live
 //! in [`crate::Planner`], so that a backend stays small enough to be trusted.
 
+use std::sync::Arc;
+
 use crate::record::RecordError;
 use crate::{Message, MessageId};
 
@@ -137,6 +139,38 @@ impl From<RecordError> for StorageError {
     }
 }
 
+/// What a store takes and has done since it was opened; zero where a backend does not know.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Usage {
+    /// Bytes on disk.
+    pub disk_bytes: u64,
+    /// How many of them rows need.
+    pub live_bytes: u64,
+    /// Bytes written, those that were written again included.
+    pub written_bytes: u64,
+    /// Bytes written again to make room.
+    pub rewritten_bytes: u64,
+    /// Syncs.
+    pub syncs: u64,
+    /// Rows that could not be read and were given up.
+    pub damaged_rows: u64,
+}
+
+impl Usage {
+    /// All zero.
+    pub const fn new() -> Self {
+        Self {
+            disk_bytes: 0,
+            live_bytes: 0,
+            written_bytes: 0,
+            rewritten_bytes: 0,
+            syncs: 0,
+            damaged_rows: 0,
+        }
+    }
+}
+
 /// A backend: tables of ordered rows.
 ///
 /// [`Storage::apply`] and [`Storage::sync`] are called by one thread; reads come from any thread, meanwhile.
@@ -198,6 +232,11 @@ pub trait Storage: Send + Sync + 'static {
         Err(StorageError::Unsupported("reopen its store"))
     }
 
+    /// What the store takes and has done, for metrics.
+    fn usage(&self) -> Usage {
+        Usage::default()
+    }
+
     /// Reads one body; `None` where there is none.
     ///
     /// # Errors
@@ -208,5 +247,48 @@ pub trait Storage: Send + Sync + 'static {
             read = Some(Message::from_record(value));
         })?;
         Ok(read.transpose()?)
+    }
+}
+
+/// A shared backend, so that its owner can look at [`Storage::usage`] while a committer writes.
+impl<S: Storage + ?Sized> Storage for Arc<S> {
+    fn apply(&self, writes: &[Write]) -> Result<(), StorageError> {
+        (**self).apply(writes)
+    }
+    fn sync(&self) -> Result<(), StorageError> {
+        (**self).sync()
+    }
+    fn scan(
+        &self,
+        table: Table,
+        prefix: &[u8],
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
+    ) -> Result<(), StorageError> {
+        (**self).scan(table, prefix, visit)
+    }
+    fn scan_keys(
+        &self,
+        table: Table,
+        prefix: &[u8],
+        visit: &mut dyn FnMut(&[u8]) -> bool,
+    ) -> Result<(), StorageError> {
+        (**self).scan_keys(table, prefix, visit)
+    }
+    fn get(
+        &self,
+        table: Table,
+        key: &[u8],
+        read: &mut dyn FnMut(&[u8]),
+    ) -> Result<bool, StorageError> {
+        (**self).get(table, key, read)
+    }
+    fn reopen(&self) -> Result<(), StorageError> {
+        (**self).reopen()
+    }
+    fn usage(&self) -> Usage {
+        (**self).usage()
+    }
+    fn read_body(&self, id: MessageId) -> Result<Option<Message>, StorageError> {
+        (**self).read_body(id)
     }
 }

@@ -24,7 +24,7 @@ mod op;
 mod planner;
 mod record;
 
-pub use backend::{KEY_BYTES_MAX, Storage, StorageError, Table, Value, Write};
+pub use backend::{KEY_BYTES_MAX, Storage, StorageError, Table, Usage, Value, Write};
 #[cfg(any(test, feature = "contract"))]
 pub use commit::ManualCommitter;
 pub use commit::{

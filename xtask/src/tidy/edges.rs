@@ -21,6 +21,7 @@ const EDGES: &[(&str, Allowed)] = &[
     ("topic", Allowed::Only(&[])),
     ("codec", Allowed::Only(&[])),
     ("storage", Allowed::Only(&["codec", "topic"])),
+    ("storage-embedded", Allowed::Only(&["storage"])),
     ("session", Allowed::Only(&["codec", "topic", "storage"])),
     ("transport", Allowed::Only(&[])),
     ("client", Allowed::Only(&["codec", "transport"])),

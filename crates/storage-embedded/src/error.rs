@@ -1,0 +1,97 @@
+//! Why a store cannot be opened: each error names the path and says what to do. Deliberately absent: errors of
+//! a store that is open, which are [`martlet_storage::StorageError`].
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// Why a store cannot be opened.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// The operating system refused something.
+    #[error("{}: cannot {action}: {error}", path.display())]
+    Io {
+        /// The file or directory.
+        path: PathBuf,
+        /// What was tried.
+        action: &'static str,
+        /// Its answer.
+        error: io::Error,
+    },
+    /// The path is something else.
+    #[error("{} is not a directory; name the directory that holds the store", .0.display())]
+    NotADirectory(PathBuf),
+    /// Nothing is there, and nothing is to be made.
+    #[error("{} holds no store", .0.display())]
+    Missing(PathBuf),
+    /// Others may read it.
+    #[error(
+        "{} has mode {mode:04o}: others on this machine could read its messages; run `chmod 700 {}`",
+        path.display(), path.display()
+    )]
+    Permissions {
+        /// The directory.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
+    /// Another process has it open.
+    #[error("{} is in use by {}; stop that one first or name another directory", path.display(),
+        pid.map_or_else(|| "another process".to_owned(), |pid| format!("process {pid}")))]
+    Locked {
+        /// The directory.
+        path: PathBuf,
+        /// The process that holds it, as it wrote into the lock file.
+        pid: Option<u32>,
+    },
+    /// Files of something else are there.
+    #[error("{} holds files that are not of this store (`{found}`); nothing was changed: name an empty directory", path.display())]
+    Foreign {
+        /// The directory.
+        path: PathBuf,
+        /// One of the files.
+        found: String,
+    },
+    /// A later program wrote it.
+    #[error(
+        "{} has format {found}, this program knows up to {known}; nothing was changed: use the newer program, or export there and import here",
+        path.display()
+    )]
+    Newer {
+        /// The format file.
+        path: PathBuf,
+        /// Its number.
+        found: u32,
+        /// The highest number that can be read.
+        known: u32,
+    },
+    /// Something that was acknowledged as safe is not there any more.
+    #[error(
+        "{}: batches {first_lost} to {last_lost} were acknowledged and are not readable ({what}); nothing was changed: restore a backup, or open with `--accept-loss` to go on without them (the damaged files are kept in `aside`)",
+        path.display()
+    )]
+    Lost {
+        /// The file with the damage, or the directory.
+        path: PathBuf,
+        /// The first batch that is missing.
+        first_lost: u64,
+        /// The last batch that is missing.
+        last_lost: u64,
+        /// What was found in its place.
+        what: String,
+    },
+}
+
+impl OpenError {
+    pub(crate) fn io(
+        path: impl AsRef<Path>,
+        action: &'static str,
+    ) -> impl FnOnce(io::Error) -> Self {
+        let path = path.as_ref().to_owned();
+        move |error| Self::Io {
+            path,
+            action,
+            error,
+        }
+    }
+}

@@ -1,0 +1,229 @@
+//! The default storage backend of a Martlet broker: an append-only log with an index in memory.
+//!
+//! * [`EmbeddedOptions::open`] checks and locks a directory, reads the log, repairs what a crash can leave and
+//!   says what it did in an [`OpenReport`]; anything that lost an acknowledged batch is refused by name.
+//! * [`EmbeddedStorage`] is the [`Storage`]: one batch is one frame with a sum, appended and synced; bodies stay
+//!   in the log and are found by an index that holds keys, short rows and places.
+//!
+//! Why a log of our own and not a library is in `docs/storage-choice.md` of the repository. Deliberately absent:
+//! sessions and references (the planner of `martlet-storage`), threads, logging, compression.
+
+mod counters;
+mod error;
+mod frame;
+mod index;
+mod mark;
+mod open;
+mod place;
+mod probe;
+mod repair;
+mod replay;
+mod segment;
+mod writer;
+
+use std::fs::File;
+use std::ops::Bound;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use martlet_storage::{Storage, StorageError, Table, Usage, Write};
+use parking_lot::{Mutex, RwLock};
+
+pub use error::OpenError;
+pub use open::{EmbeddedOptions, MarkFound, OpenReport};
+pub use place::FORMAT;
+pub use probe::{Act, Probe, Verdict};
+pub use repair::Aside;
+
+use counters::Counted;
+use index::{Index, RowKey, Slot};
+use writer::Writer;
+
+/// How many rows a scan takes from the index at a time.
+const SCAN_ROWS: usize = 256;
+
+/// An open store. Dropping it syncs and unlocks it.
+pub struct EmbeddedStorage {
+    index: Arc<RwLock<Index>>,
+    counted: Arc<Counted>,
+    /// `None` when it was opened for reading only.
+    writer: Option<Mutex<Writer>>,
+    /// Keeps the lock of a store without a writer.
+    _place: Option<place::Place>,
+}
+
+impl EmbeddedStorage {
+    /// Rows of a table.
+    pub fn rows(&self, table: Table) -> usize {
+        self.index.read().rows(table)
+    }
+
+    /// Makes a copy of the store as it is now in `to`, which must not exist: closed segments are linked where
+    /// the file system can, the newest one is copied. The broker goes on meanwhile; the copy is a store of its own.
+    ///
+    /// # Errors
+    /// See [`OpenError`]. What was made by then is left for the caller to delete.
+    pub fn checkpoint(&self, to: &Path) -> Result<(), OpenError> {
+        let Some(writer) = &self.writer else {
+            return Err(OpenError::Missing(to.to_owned()));
+        };
+        open::checkpoint(writer, &self.index, to)
+    }
+
+    fn writer(&self) -> Result<&Mutex<Writer>, StorageError> {
+        self.writer.as_ref().ok_or(StorageError::Unsupported(
+            "be written: it is open for reading",
+        ))
+    }
+}
+
+/// Shows the value of a row; checks it against its sum.
+fn read_slot(file: &File, slot: &Slot, read: &mut dyn FnMut(&[u8])) -> Result<(), StorageError> {
+    match slot {
+        Slot::Short { length, value, .. } => {
+            read(value.get(..usize::from(*length)).unwrap_or(value));
+            Ok(())
+        }
+        Slot::Long {
+            segment,
+            bytes,
+            sum,
+            at,
+        } => {
+            let mut value = vec![0; *bytes as usize];
+            file.read_exact_at(&mut value, *at)
+                .map_err(|error| StorageError::Io(format!("{segment:08x}.log: {error}")))?;
+            if crc32fast::hash(&value) != *sum {
+                return Err(StorageError::Corrupt(format!(
+                    "{bytes} bytes at byte {at} of {segment:08x}.log are not what was written"
+                )));
+            }
+            read(&value);
+            Ok(())
+        }
+    }
+}
+
+impl Storage for EmbeddedStorage {
+    fn apply(&self, writes: &[Write]) -> Result<(), StorageError> {
+        self.writer()?.lock().apply(writes)
+    }
+
+    fn sync(&self) -> Result<(), StorageError> {
+        self.writer()?.lock().sync()
+    }
+
+    fn scan(
+        &self,
+        table: Table,
+        prefix: &[u8],
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
+    ) -> Result<(), StorageError> {
+        self.chunks(table, prefix, &mut |key, slot, file| {
+            let mut go_on = true;
+            read_slot(file, slot, &mut |value| {
+                go_on = visit(key.as_bytes(), value)
+            })?;
+            Ok(go_on)
+        })
+    }
+
+    fn scan_keys(
+        &self,
+        table: Table,
+        prefix: &[u8],
+        visit: &mut dyn FnMut(&[u8]) -> bool,
+    ) -> Result<(), StorageError> {
+        self.chunks(table, prefix, &mut |key, _, _| Ok(visit(key.as_bytes())))
+    }
+
+    fn get(
+        &self,
+        table: Table,
+        key: &[u8],
+        read: &mut dyn FnMut(&[u8]),
+    ) -> Result<bool, StorageError> {
+        let found = {
+            let index = self.index.read();
+            index
+                .get(table, key)
+                .and_then(|slot| Some((slot, index.file_of(&slot)?)))
+        };
+        match found {
+            Some((slot, file)) => read_slot(&file, &slot, read).map(|()| true),
+            None => Ok(false),
+        }
+    }
+
+    fn reopen(&self) -> Result<(), StorageError> {
+        // A write that failed for want of space was cut off again: there is nothing to be opened anew.
+        self.writer().map(|_| ())
+    }
+
+    fn usage(&self) -> Usage {
+        let (bytes, live) = self.index.read().sizes();
+        let mut usage = Usage::new();
+        usage.disk_bytes = bytes;
+        usage.live_bytes = live;
+        usage.written_bytes = self.counted.written_bytes.load(Relaxed);
+        usage.rewritten_bytes = self.counted.copied_bytes.load(Relaxed);
+        usage.syncs = self.counted.syncs.load(Relaxed);
+        usage.damaged_rows = self.counted.damaged_rows.load(Relaxed);
+        usage
+    }
+}
+
+impl EmbeddedStorage {
+    /// Shows the rows of a prefix. The index is not locked while one is shown.
+    fn chunks(
+        &self,
+        table: Table,
+        prefix: &[u8],
+        show: &mut dyn FnMut(&RowKey, &Slot, &File) -> Result<bool, StorageError>,
+    ) -> Result<(), StorageError> {
+        let mut from: Option<RowKey> = None;
+        loop {
+            let mut rows: Vec<(RowKey, Slot, Arc<File>)> = Vec::with_capacity(SCAN_ROWS);
+            {
+                let index = self.index.read();
+                let bound = match &from {
+                    Some(key) => Bound::Excluded(key.as_bytes()),
+                    None => Bound::Included(prefix),
+                };
+                let mut file: Option<(u32, Arc<File>)> = None;
+                for (key, slot) in index.range(table, bound).take(SCAN_ROWS) {
+                    if !key.as_bytes().starts_with(prefix) {
+                        break;
+                    }
+                    // Neighbours are mostly of one segment.
+                    let of = match &file {
+                        Some((number, file)) if *number == slot.segment() => Arc::clone(file),
+                        _ => {
+                            let Some(of) = index.file_of(slot) else {
+                                return Err(StorageError::Corrupt(format!(
+                                    "segment {:08x} is gone",
+                                    slot.segment()
+                                )));
+                            };
+                            file = Some((slot.segment(), Arc::clone(&of)));
+                            of
+                        }
+                    };
+                    rows.push((key.clone(), *slot, of));
+                }
+            }
+            let full = rows.len() == SCAN_ROWS;
+            for (key, slot, file) in &rows {
+                if !show(key, slot, file)? {
+                    return Ok(());
+                }
+            }
+            match rows.pop() {
+                Some((key, ..)) if full => from = Some(key),
+                _ => return Ok(()),
+            }
+        }
+    }
+}
