@@ -7,7 +7,7 @@
 mod broker;
 mod clients;
 mod paho;
-mod process;
+pub(crate) mod process;
 mod results;
 mod suite;
 

@@ -9,6 +9,7 @@
     reason = "a task talks to the person who started it"
 )]
 
+mod bench;
 mod conformance;
 mod fuzz;
 mod interop;
@@ -36,6 +37,8 @@ enum Task {
     Fuzz(fuzz::Options),
     /// Run the Eclipse Paho suite, or real clients, against a freshly built broker
     Interop(interop::Options),
+    /// Compare Martlet with the brokers installed here, under the same load
+    Bench(bench::Options),
     /// Report which statements of the specifications a test shows, and whether the tests can fail
     Conformance(conformance::Options),
 }
@@ -69,6 +72,7 @@ fn main() -> ExitCode {
         Task::Tidy => tidy::run(),
         Task::Fuzz(options) => fuzz::run(&options),
         Task::Interop(options) => interop::run(&options),
+        Task::Bench(options) => bench::run(&options),
         Task::Conformance(options) => conformance::run(&options),
     };
     match outcome {

@@ -1,6 +1,7 @@
 //! `martlet bench`: flags, progress on a terminal, and the report of a load that `martlet-bench` generates.
 
-use std::io::{IsTerminal as _, Write as _};
+use std::fmt::Write as _;
+use std::io::{self, IsTerminal as _};
 use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -27,8 +28,18 @@ const DEFAULT_PORT: u16 = 1883;
 )]
 pub struct BenchArgs {
     /// What to run: pairs, fan-out, fan-in or shared
-    #[arg(value_name = "WORKLOAD", value_parser = workload)]
-    pub workload: Workload,
+    #[arg(
+        value_name = "WORKLOAD",
+        value_parser = workload,
+        required_unless_present_any = ["selftest", "null_relay"]
+    )]
+    pub workload: Option<Workload>,
+    /// Prove that the checks work: relays that drop, double, swap, flip and misdirect must be caught
+    #[arg(long, exclusive = true)]
+    pub selftest: bool,
+    /// Be a relay that passes bytes on with the least work there is: the floor to compare brokers with
+    #[arg(long, value_name = "ADDRESS:PORT", exclusive = true)]
+    pub null_relay: Option<SocketAddr>,
     /// The broker: tcp://HOST:PORT or HOST:PORT
     #[arg(long, value_name = "URL", default_value = "tcp://127.0.0.1:1883")]
     pub url: String,
@@ -121,6 +132,9 @@ fn seconds(name: &str, value: f64) -> Result<Duration, Failure> {
 }
 
 fn options(args: &BenchArgs) -> Result<Options, Failure> {
+    let workload = args
+        .workload
+        .ok_or_else(|| Failure::Options("name a workload".to_owned()))?;
     Ok(Options {
         version: args.version,
         qos: QoS::from_bits(args.qos).unwrap_or_default(),
@@ -136,13 +150,23 @@ fn options(args: &BenchArgs) -> Result<Options, Failure> {
         timeout: seconds("timeout", args.timeout)?,
         username: args.username.clone(),
         password: args.password.clone().map(String::into_bytes),
-        ..Options::new(address(&args.url)?, args.workload)
+        ..Options::new(address(&args.url)?, workload)
     })
 }
 
 /// Runs the workload. Exit code 0 with a report; 1 when the run has no figures; 2 when it makes no sense.
 pub fn run(args: &BenchArgs) -> ExitCode {
-    let terminal = std::io::stderr().is_terminal();
+    if args.selftest {
+        return selftest();
+    }
+    if let Some(address) = args.null_relay {
+        let listening = |address| output::stderr_line(&format!("relaying on tcp://{address}"));
+        return match martlet_bench::serve_relay(address, listening) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(failure) => fail(&failure),
+        };
+    }
+    let terminal = io::stderr().is_terminal();
     let mut shown = false;
     let result = options(args).and_then(|options| {
         martlet_bench::run(&options, &mut |progress| {
@@ -159,16 +183,44 @@ pub fn run(args: &BenchArgs) -> ExitCode {
         Ok(report) if args.json => print_json(&report),
         Ok(report) => output::stdout(report.table().as_bytes()),
         Err(failure) => {
-            let code = match failure {
-                Failure::Options(_) => 2,
-                _ => 1,
-            };
             if args.json {
                 print_json(&serde_json::json!({ "failed": failure.to_string() }));
             }
-            output::stderr_line(&format!("error: {failure}"));
-            ExitCode::from(code)
+            fail(&failure)
         }
+    }
+}
+
+fn fail(failure: &Failure) -> ExitCode {
+    output::stderr_line(&format!("error: {failure}"));
+    ExitCode::from(match failure {
+        Failure::Options(_) => 2,
+        _ => 1,
+    })
+}
+
+fn selftest() -> ExitCode {
+    let trials = match martlet_bench::selftest() {
+        Ok(trials) => trials,
+        Err(failure) => return fail(&failure),
+    };
+    let mut text = String::new();
+    for trial in &trials {
+        let verdict = if trial.passed { "ok" } else { "FAILED" };
+        let qos = trial.qos as u8;
+        let _ = writeln!(
+            text,
+            "{verdict:<6} QoS {qos}, a relay that {}: {}",
+            trial.deed, trial.said
+        );
+    }
+    let failed = trials.iter().filter(|trial| !trial.passed).count();
+    let _ = writeln!(text, "{} passed, {failed} failed", trials.len() - failed);
+    let printed = output::stdout(text.as_bytes());
+    if failed > 0 {
+        ExitCode::FAILURE
+    } else {
+        printed
     }
 }
 
@@ -195,11 +247,11 @@ fn show(progress: &Progress) {
     let line = format!(
         "\r\x1b[K{phase}: {clients} clients, {delivered} delivered, {per_second:.0}/s{broken}"
     );
-    let _ = std::io::stderr().lock().write_all(line.as_bytes());
+    let _ = io::Write::write_all(&mut io::stderr().lock(), line.as_bytes());
 }
 
 fn clear() {
-    let _ = std::io::stderr().lock().write_all(b"\r\x1b[K");
+    let _ = io::Write::write_all(&mut io::stderr().lock(), b"\r\x1b[K");
 }
 
 #[cfg(test)]

@@ -19,22 +19,22 @@ pub(super) fn output_of(program: &str, arguments: &[&str]) -> Option<String> {
 }
 
 /// A child process that is killed when dropped.
-pub(super) struct Running {
+pub(crate) struct Running {
     child: Child,
 }
 
 impl Running {
-    pub(super) fn new(child: Child) -> Self {
+    pub(crate) fn new(child: Child) -> Self {
         Self { child }
     }
 
     /// The exit status, if the process has ended.
-    pub(super) fn ended(&mut self) -> Result<Option<ExitStatus>, Error> {
+    pub(crate) fn ended(&mut self) -> Result<Option<ExitStatus>, Error> {
         Ok(self.child.try_wait()?)
     }
 
     /// Waits until the process ends; `None`, and the process killed, when it takes too long.
-    pub(super) fn wait(mut self, limit: Duration) -> Result<Option<ExitStatus>, Error> {
+    pub(crate) fn wait(mut self, limit: Duration) -> Result<Option<ExitStatus>, Error> {
         let begin = Instant::now();
         while begin.elapsed() < limit {
             if let Some(status) = self.child.try_wait()? {
@@ -46,7 +46,7 @@ impl Running {
     }
 
     /// SIGTERM, then SIGKILL when that does not end it.
-    pub(super) fn stop(mut self) -> Result<(), Error> {
+    pub(crate) fn stop(mut self) -> Result<(), Error> {
         // The standard library sends SIGKILL only; `kill` is there wherever a shell is.
         let _ = Command::new("kill")
             .args(["-TERM", &self.child.id().to_string()])
