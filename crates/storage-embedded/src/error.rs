@@ -65,6 +65,14 @@ pub enum OpenError {
         /// The highest number that can be read.
         known: u32,
     },
+    /// It was opened for reading only and cannot be read as it is.
+    #[error("{} must be repaired first ({what}): start the broker on it, or run `martlet store check --repair`", path.display())]
+    NeedsRepair {
+        /// The file with the damage.
+        path: PathBuf,
+        /// What was found.
+        what: String,
+    },
     /// Something that was acknowledged as safe is not there any more.
     #[error(
         "{}: batches {first_lost} to {last_lost} were acknowledged and are not readable ({what}); nothing was changed: restore a backup, or open with `--accept-loss` to go on without them (the damaged files are kept in `aside`)",

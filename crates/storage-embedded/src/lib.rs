@@ -124,7 +124,7 @@ impl Storage for EmbeddedStorage {
         self.chunks(table, prefix, &mut |key, slot, file| {
             let mut go_on = true;
             read_slot(file, slot, &mut |value| {
-                go_on = visit(key.as_bytes(), value)
+                go_on = visit(key.as_bytes(), value);
             })?;
             Ok(go_on)
         })

@@ -129,7 +129,7 @@ impl EmbeddedOptions {
                 break replayed;
             };
             if self.read_only {
-                repair::acceptable(&place, &damage, self.accept_loss)?;
+                repair::readable(&place, &damage, self.accept_loss)?;
                 report.torn = true;
                 break replayed;
             }

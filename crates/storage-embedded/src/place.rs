@@ -200,7 +200,8 @@ fn contents(path: &Path) -> Result<Contents, OpenError> {
 fn private(path: &Path, empty: bool) -> Result<(), OpenError> {
     let meta = fs::metadata(path).map_err(OpenError::io(path, "look at it"))?;
     let mode = meta.permissions().mode() & 0o7777;
-    if mode & 0o077 == 0 {
+    let others = mode & 0o077;
+    if others == 0 {
         return Ok(());
     }
     if empty {

@@ -67,6 +67,26 @@ pub(crate) fn acceptable(
     }
 }
 
+/// Whether the log can be read up to the damage and that be all of it.
+pub(crate) fn readable(place: &Place, damage: &Damage, accept_loss: bool) -> Result<(), OpenError> {
+    let lost = acceptable(place, damage, accept_loss)?;
+    if goes_on(damage, lost).is_none() {
+        return Ok(());
+    }
+    Err(OpenError::NeedsRepair {
+        path: place.segment(damage.segment),
+        what: describe(damage),
+    })
+}
+
+/// Where the log goes on behind the damage, if it does. Behind a torn tail nothing counts, unless it was
+/// acknowledged after all.
+fn goes_on(damage: &Damage, lost: Option<(u64, u64)>) -> Option<(u32, u64, u64)> {
+    damage
+        .next
+        .filter(|(_, _, batch)| lost.is_some() || *batch == damage.last + 1)
+}
+
 /// The error for a log in which too many places are damaged.
 pub(crate) fn hopeless(place: &Place, damage: &Damage) -> OpenError {
     let error = io::Error::other(format!("too many damaged places; {}", describe(damage)));
@@ -94,11 +114,7 @@ pub(crate) fn repair(
         label,
         lost,
     };
-    // Behind a torn tail nothing counts, unless it was acknowledged after all.
-    let go_on = damage
-        .next
-        .filter(|(_, _, batch)| lost.is_some() || *batch == damage.last + 1);
-    let aside = match go_on {
+    let aside = match goes_on(damage, lost) {
         Some(next) => mend.close(damage, next),
         None => mend.cut(damage),
     }
@@ -185,7 +201,7 @@ impl Mend<'_> {
                 match old.as_ref().filter(|_| damage.at >= HEAD_BYTES as u64) {
                     Some(old) => copy_range(old, 0, damage.at, &mut file)?,
                     None => {
-                        io::Write::write_all(&mut file, &head(number, damage.last + 1, self.salt))?
+                        io::Write::write_all(&mut file, &head(number, damage.last + 1, self.salt))?;
                     }
                 }
                 if batch > damage.last + 1 {
