@@ -23,7 +23,7 @@ use crate::{
     config::DeliveryMode,
     core::Core,
     counters::Limit,
-    router::{Availability, Group, Node, RouteMemo, Subscription},
+    router::{Availability, CHUNK, Group, Node, RouteMemo, Subscription},
     session::{Delivered, Session},
     work::{Recipient, Sink},
 };
@@ -164,8 +164,11 @@ impl Core {
                     for subscription in chunk {
                         matched |= self.deliver_to(publication, subscription, publisher, sink, now);
                     }
-                    // A chunk is the unit of fairness: its subscribers start to write while the rest is served.
-                    sink.wakes.fire();
+                    // A full chunk is the unit of fairness: its subscribers start to write while the rest is served. Those
+                    // of a smaller fan-out are woken once, at the end of the batch.
+                    if chunk.len() >= CHUNK {
+                        sink.wakes.fire();
+                    }
                 }
                 matched |= self.deliver_shared(publication, node, origin_hash, sink, now);
             }
@@ -331,7 +334,10 @@ impl Core {
                 lsn = lsn.max(self.hand_on(publication, group, session.id, sink, now));
             }
         }
-        sink.wakes.fire();
+        // As for chunks: a batch wakes the subscribers of a small fan-out once, at its end.
+        if recipients.len() >= CHUNK {
+            sink.wakes.fire();
+        }
         lsn
     }
 
@@ -450,6 +456,7 @@ impl Core {
         };
         if let Some(waker) = waker {
             sink.wakes.push(waker);
+            sink.counts.subscriber_woken();
         }
         if pressed && session.id != publication.head.publisher {
             session.set_availability(Availability::Full);

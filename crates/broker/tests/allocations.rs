@@ -115,7 +115,7 @@ impl Rig {
 
 #[test]
 fn a_warm_broker_allocates_nothing_per_qos_0_message_and_once_per_qos_1_message() {
-    let (runtime, address) = broker(Config::default());
+    let (runtime, _broker, address) = broker(Config::default());
     let mut qos0 = Rig::new(address, QoS::AtMostOnce);
     let mut qos1 = Rig::new(address, QoS::AtLeastOnce);
     qos0.rounds(500);

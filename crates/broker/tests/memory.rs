@@ -57,7 +57,7 @@ fn client(address: SocketAddr, client_id: &str) -> TcpStream {
 
 #[test]
 fn what_waits_stays_small() {
-    let (runtime, address) = broker(Config::default());
+    let (runtime, _broker, address) = broker(Config::default());
     let mut publisher = client(address, "publisher");
     // Buffers and tables that exist once.
     drop(

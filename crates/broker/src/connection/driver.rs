@@ -264,6 +264,7 @@ impl<S: ByteStream> Connection<S> {
                 }
                 Poll::Ready(Err(error)) => return Err(stream_end(&error)),
                 Poll::Pending => {
+                    self.core.counters.write_blocked();
                     self.note_stall(cx)?;
                     return Ok(Output::Blocked);
                 }
@@ -419,7 +420,10 @@ impl<S: ByteStream> Connection<S> {
         let polled = Pin::new(&mut self.stream).poll_read(cx, &mut buffer);
         let filled = buffer.filled().len();
         let result = match polled {
-            Poll::Pending => Poll::Pending,
+            Poll::Pending => {
+                work.sink.counts.read_empty();
+                Poll::Pending
+            }
             Poll::Ready(Err(error)) => Poll::Ready(Err(stream_end(&error))),
             Poll::Ready(Ok(())) if filled == have => Poll::Ready(Err(End::PeerClosed)),
             Poll::Ready(Ok(())) => {
@@ -458,6 +462,9 @@ impl<S: ByteStream> Connection<S> {
         let polled = Pin::new(&mut self.stream).poll_read(cx, &mut buffer);
         let read = buffer.filled().len();
         self.partial.truncate(have + read);
+        if polled.is_pending() {
+            work.sink.counts.read_empty();
+        }
         match ready!(polled) {
             Err(error) => return Poll::Ready(Err(stream_end(&error))),
             Ok(()) if read == 0 => return Poll::Ready(Err(End::PeerClosed)),

@@ -41,7 +41,11 @@ const PACKETS_OUT: usize = PACKETS_IN + PACKET_TYPES;
 const PUBLISH_IN: usize = PACKETS_OUT + PACKET_TYPES;
 const PUBLISH_OUT: usize = PUBLISH_IN + 3;
 const DROPPED: usize = PUBLISH_OUT + 3;
-const LOCAL_CELLS: usize = DROPPED + DROPS;
+const READS: usize = DROPPED + DROPS;
+const READS_EMPTY: usize = READS + 1;
+const WRITES: usize = READS_EMPTY + 1;
+const WAKES: usize = WRITES + 1;
+const LOCAL_CELLS: usize = WAKES + 1;
 const EVENTS: usize = LOCAL_CELLS;
 const LIMITS: usize = EVENTS + Event::ALL.len();
 const CELLS: usize = LIMITS + Limit::ALL.len();
@@ -107,9 +111,15 @@ impl Counters {
         self.add(BYTES_IN, bytes as u64);
     }
 
-    /// Counts bytes that the socket of a client took; for each write, which costs far more than counting.
+    /// Counts a write and the bytes that the socket of a client took; for each write, which costs far more than counting.
     pub fn bytes_sent(&self, bytes: usize) {
         self.add(BYTES_OUT, bytes as u64);
+        self.add(WRITES, 1);
+    }
+
+    /// Counts a write for which the socket of a client had no room.
+    pub fn write_blocked(&self) {
+        self.add(WRITES, 1);
     }
 
     /// Counts a packet other than PUBLISH that was received; `kind` is the high nibble of its first byte.
@@ -226,9 +236,20 @@ impl Local {
         Self::default()
     }
 
-    /// Bytes read from the socket of a client, as MQTT sees them (after TLS and WebSocket framing).
+    /// A read of the socket of a client brought these bytes, as MQTT sees them (after TLS and WebSocket framing).
     pub fn bytes_received(&mut self, bytes: usize) {
         self.add(BYTES_IN, bytes as u64);
+        self.add(READS, 1);
+    }
+
+    /// A read of the socket of a client brought nothing.
+    pub fn read_empty(&mut self) {
+        self.add(READS_EMPTY, 1);
+    }
+
+    /// The task of a sleeping subscriber is woken because a message was appended to its output.
+    pub fn subscriber_woken(&mut self) {
+        self.add(WAKES, 1);
     }
 
     /// A packet of any type was received; `kind` is the high nibble of its first byte.
@@ -314,6 +335,28 @@ impl Snapshot {
         self.cells[BYTES_OUT]
     }
 
+    /// Reads of connected clients' streams that brought bytes: the read batches. A plain TCP stream asks the kernel once
+    /// for each.
+    pub fn socket_reads(&self) -> u64 {
+        self.cells[READS]
+    }
+
+    /// Reads of connected clients' streams that brought nothing. An upper bound of what the kernel was asked: after a read
+    /// that did not fill its buffer, the runtime knows the answer by itself.
+    pub fn socket_reads_empty(&self) -> u64 {
+        self.cells[READS_EMPTY]
+    }
+
+    /// Writes to clients' streams, those that found no room included.
+    pub fn socket_writes(&self) -> u64 {
+        self.cells[WRITES]
+    }
+
+    /// Wakes of sleeping subscribers because a message was appended to their output.
+    pub fn subscriber_wakes(&self) -> u64 {
+        self.cells[WAKES]
+    }
+
     /// Bytes of payload in PUBLISH packets received.
     pub fn payload_bytes_received(&self) -> u64 {
         self.cells[PAYLOAD_IN]
@@ -371,7 +414,7 @@ impl Snapshot {
 
     /// Messages given up for one receiver each.
     pub fn dropped(&self) -> u64 {
-        self.cells[DROPPED..LOCAL_CELLS].iter().sum()
+        self.cells[DROPPED..READS].iter().sum()
     }
 
     /// How often something happened.
@@ -463,10 +506,22 @@ mod tests {
             0,
             "nothing before the flush"
         );
+        local.read_empty();
+        local.subscriber_woken();
+        local.subscriber_woken();
+        counters.write_blocked();
         local.flush(&counters);
         local.flush(&counters);
 
         let snapshot = counters.snapshot();
+        assert_eq!(
+            (snapshot.socket_reads(), snapshot.socket_reads_empty()),
+            (1, 1)
+        );
+        assert_eq!(
+            (snapshot.socket_writes(), snapshot.subscriber_wakes()),
+            (2, 2)
+        );
         assert_eq!((snapshot.bytes_received(), snapshot.bytes_sent()), (100, 7));
         assert_eq!(
             (snapshot.packets_received(), snapshot.packets_sent()),

@@ -13,7 +13,7 @@ use crate::router::Subscription;
 
 /// Subscribers per chunk: what is copied under a reader, and the unit in which a large fan-out yields.
 /// 512 subscriptions are 12 KiB.
-pub(super) const CHUNK: usize = 512;
+pub(crate) const CHUNK: usize = 512;
 
 /// A snapshot of a subscriber list.
 #[derive(Clone, Debug)]

@@ -17,6 +17,7 @@
 //! anything that awaits. The router is generic over the subscriber so that it runs alone under loom.
 
 mod list;
+pub(crate) use list::CHUNK;
 
 mod memo;
 pub(crate) use memo::RouteMemo;

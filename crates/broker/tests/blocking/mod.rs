@@ -13,8 +13,8 @@ use martlet_codec::{
 };
 use tokio::runtime::Runtime;
 
-/// A broker on two threads. It ends with the runtime.
-pub(crate) fn broker(mut config: Config) -> (Runtime, SocketAddr) {
+/// A broker on two threads, and where it listens. It ends with the runtime.
+pub(crate) fn broker(mut config: Config) -> (Runtime, Broker, SocketAddr) {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -22,7 +22,7 @@ pub(crate) fn broker(mut config: Config) -> (Runtime, SocketAddr) {
         .expect("a runtime can be built");
     // `$SYS` is published on a schedule of its own.
     config.sys.interval = Duration::ZERO;
-    let address = runtime.block_on(async {
+    let (broker, address) = runtime.block_on(async {
         let broker = Broker::builder()
             .config(config)
             .start()
@@ -32,9 +32,9 @@ pub(crate) fn broker(mut config: Config) -> (Runtime, SocketAddr) {
             .listen("test", &address, &ListenerOptions::default())
             .await
             .expect("a free port");
-        listener.local_addr
+        (broker, listener.local_addr)
     });
-    (runtime, address)
+    (runtime, broker, address)
 }
 
 pub(crate) fn encoded(packet: &Packet<'_>, version: Version) -> Vec<u8> {
