@@ -51,7 +51,7 @@ pub(crate) struct Options {
     #[arg(long, value_name = "SECONDS", default_value_t = 3.0)]
     duration: f64,
     /// Seconds after which a run is stopped
-    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 120)]
     timeout: u64,
     /// Folder for results.md, results.html and results.json
     #[arg(long, value_name = "DIR", default_value = "target/bench")]

@@ -1,11 +1,12 @@
 //! One client: a nonblocking socket, what is left of a packet, what waits to be written, and what it is there for.
 
 use std::io::{self, IoSlice, Read as _, Write as _};
+use std::num::NonZeroU16;
 
 use martlet_codec::{
     Ack, AckKind, ConnAck, Connect, Disconnect, Frame, Packet, PacketId, Property, Props, PropsBuf,
-    Publish, QoS, ReasonCode, RetainHandling, Split, Subscribe, SubscribeFiltersBuf,
-    SubscribeOptions, Version, split,
+    Publish, QoS, ReasonCode, Split, Subscribe, SubscribeFiltersBuf, SubscribeOptions, Unsubscribe,
+    UnsubscribeFiltersBuf, Version, split,
 };
 use mio::net::TcpStream;
 
@@ -117,6 +118,8 @@ pub(crate) struct Connection {
     pub(crate) publisher: Option<Publisher>,
     pub(crate) receiver: Option<Receiver>,
     responder: Option<Responder>,
+    /// Whether its end has been counted, see `scenario::connect`.
+    pub(crate) counted: bool,
     /// Why the broker ends the connection, if it said so.
     farewell: Option<ReasonCode>,
 }
@@ -147,6 +150,7 @@ impl Connection {
             publisher: None,
             receiver,
             responder,
+            counted: false,
             farewell: None,
             plan,
         };
@@ -320,10 +324,11 @@ impl Connection {
                         self.failed(&format!("a subscription was answered with {code:#04x}"))
                     );
                 }
-                self.state = match left {
-                    0 | 1 => State::Ready,
-                    _ => State::Subscribing(left - 1),
-                };
+                self.answered_request(left);
+                Ok(())
+            }
+            (Packet::UnsubAck(_), State::Subscribing(left)) => {
+                self.answered_request(left);
                 Ok(())
             }
             (Packet::PingResp, State::Pinging) => {
@@ -350,6 +355,13 @@ impl Connection {
         }
     }
 
+    fn answered_request(&mut self, left: u32) {
+        self.state = match left {
+            0 | 1 => State::Ready,
+            _ => State::Subscribing(left - 1),
+        };
+    }
+
     /// The broker took the client: subscribe, and get ready to publish.
     fn accepted(&mut self, ack: &ConnAck<'_>, shared: &mut Shared) -> Result<(), Failure> {
         if ack.reason != ReasonCode::Success {
@@ -368,36 +380,65 @@ impl Connection {
             let payload = shared.payload;
             self.publisher = Some(Publisher::new(plan, flow, payload, self.version)?);
         }
+        self.state = State::Ready;
         let filters = std::mem::take(&mut self.plan.filters);
-        let mut packets = 0;
+        self.subscribe(&filters)
+    }
+
+    /// Subscribes to filters, a hundred at a time; ready when all are answered.
+    pub(crate) fn subscribe(&mut self, filters: &[String]) -> Result<(), Failure> {
         for (index, chunk) in filters.chunks(FILTERS_PER_PACKET).enumerate() {
             let mut list = SubscribeFiltersBuf::new();
             for filter in chunk {
-                let options = SubscribeOptions {
-                    qos: self.plan.qos,
-                    retain_handling: RetainHandling::SendAlways,
-                    ..SubscribeOptions::default()
-                };
-                list.push(filter, options)
+                list.push(filter, SubscribeOptions::qos(self.plan.qos))
                     .map_err(|error| Failure::Options(format!("{filter}: {error}")))?;
             }
-            // 65,535 packets of a hundred filters are more than any broker takes.
-            let Some(id) = PacketId::new((index % 65_535) as u16 + 1) else {
-                continue;
-            };
             self.say(Packet::Subscribe(Subscribe {
-                id,
+                id: request_id(index),
                 props: Props::EMPTY,
                 filters: list.as_filters(),
             }))?;
-            packets += 1;
         }
-        self.state = if packets == 0 {
-            State::Ready
-        } else {
-            State::Subscribing(packets)
-        };
+        self.owed(filters.len());
         Ok(())
+    }
+
+    /// Unsubscribes from filters, in the same way.
+    pub(crate) fn unsubscribe(&mut self, filters: &[String]) -> Result<(), Failure> {
+        for (index, chunk) in filters.chunks(FILTERS_PER_PACKET).enumerate() {
+            let mut list = UnsubscribeFiltersBuf::new();
+            for filter in chunk {
+                list.push(filter)
+                    .map_err(|error| Failure::Options(format!("{filter}: {error}")))?;
+            }
+            self.say(Packet::Unsubscribe(Unsubscribe {
+                id: request_id(index),
+                props: Props::EMPTY,
+                filters: list.as_filters(),
+            }))?;
+        }
+        self.owed(filters.len());
+        Ok(())
+    }
+
+    fn owed(&mut self, filters: usize) {
+        let packets = filters.div_ceil(FILTERS_PER_PACKET) as u32;
+        if packets > 0 {
+            self.state = State::Subscribing(packets);
+        }
+    }
+
+    /// Removes a retained message.
+    pub(crate) fn remove_retained(&mut self, topic: &str) -> Result<(), Failure> {
+        self.say(Packet::Publish(Publish {
+            dup: false,
+            qos: QoS::AtMostOnce,
+            retain: true,
+            topic,
+            id: None,
+            props: Props::EMPTY,
+            payload: &[],
+        }))
     }
 
     /// The socket takes bytes again.
@@ -519,6 +560,13 @@ impl Connection {
     }
 }
 
+/// The identifier of the request with this index. Two of 65,535 requests that wait share one, which no client of ours
+/// has: answers are only counted.
+fn request_id(index: usize) -> PacketId {
+    let id = NonZeroU16::new((index % 65_535) as u16 + 1).unwrap_or(NonZeroU16::MIN);
+    PacketId::from(id)
+}
+
 impl Responder {
     /// Sends the payload back, to where the request says.
     fn respond(
@@ -528,6 +576,7 @@ impl Responder {
         out: &mut Vec<u8>,
         shared: &mut Shared,
     ) -> Result<(), Failure> {
+        shared.counters.delivered += 1;
         let named;
         let topic = if let Some(topic) = publish.props.response_topic() {
             topic

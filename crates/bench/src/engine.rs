@@ -12,6 +12,7 @@ use crate::failure::Failure;
 use crate::options::Options;
 use crate::pacer::Pacer;
 use crate::progress::Progress;
+use crate::report::Sample;
 use crate::shared::{Gate, Shared};
 
 /// Room for what has come on one socket; a whole packet of the run fits beside it.
@@ -27,8 +28,11 @@ const CONNECTING_MAX: usize = 64;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How often the clock is looked at while nothing happens, and how often progress is told.
-const TURN: Duration = Duration::from_millis(100);
+pub(crate) const TURN: Duration = Duration::from_millis(100);
 const PROGRESS_EVERY: Duration = Duration::from_millis(250);
+
+/// Samples that are kept: those of an hour.
+const SAMPLES_MAX: usize = 15_000;
 
 const PACER: Token = Token(usize::MAX - 1);
 
@@ -61,6 +65,9 @@ pub(crate) struct Engine<'a> {
     progress: &'a mut dyn FnMut(&Progress),
     phase: &'static str,
     told: Instant,
+    begun: Instant,
+    /// What progress was told.
+    pub(crate) samples: Vec<Sample>,
     /// Deliveries when progress was told last.
     told_delivered: u64,
 }
@@ -93,6 +100,8 @@ impl<'a> Engine<'a> {
             progress,
             phase: "connecting",
             told: now,
+            begun: now,
+            samples: Vec::new(),
             told_delivered: 0,
         })
     }
@@ -107,42 +116,49 @@ impl<'a> Engine<'a> {
         let first = self.connections.len();
         for plan in plans {
             self.connect(plan)?;
-            while self.unready(first) >= CONNECTING_MAX {
+            // Clients get ready nearly in order, so that the last ones tell enough.
+            let last = self.connections.len().saturating_sub(4 * CONNECTING_MAX);
+            while self.unready(last.max(first)) >= CONNECTING_MAX {
                 self.turn(TURN)?;
             }
         }
-        let mut last = self.unready(first);
-        let mut since = Instant::now();
-        while last > 0 {
+        self.wait_until_ready(first)
+    }
+
+    /// Waits until all clients from `first` on are where traffic begins, or begins again.
+    pub(crate) fn wait_until_ready(&mut self, first: usize) -> Result<(), Failure> {
+        let mut seen = u64::MAX;
+        let mut moved = Instant::now();
+        while self.unready(first) > 0 {
             self.turn(TURN)?;
-            let left = self.unready(first);
-            if left != last {
-                (last, since) = (left, Instant::now());
-            } else if since.elapsed() > self.stall && !self.subscribing(first) {
-                return Err(Failure::Time(format!(
-                    "{left} clients are waiting to be let in"
-                )));
+            // Answers that are owed, so that a client with many requests is seen to move.
+            let owed = self.connections[first..]
+                .iter()
+                .map(|connection| match connection.state {
+                    State::Subscribing(left) => u64::from(left) + 1,
+                    State::Connecting => 1,
+                    _ => 0,
+                })
+                .sum();
+            if owed != seen {
+                (seen, moved) = (owed, Instant::now());
+            } else if moved.elapsed() > self.stall {
+                let left = self.unready(first);
+                let words = format!("{left} clients wait for an answer of the broker");
+                return Err(Failure::Time(words));
             }
         }
         Ok(())
     }
 
-    /// Clients from `first` on that have not got as far as traffic. The last ones are looked at alone where many
-    /// connect, because they do so in order.
+    /// Clients from `first` on that have not got as far as traffic.
     fn unready(&self, first: usize) -> usize {
-        let from = first.max(self.connections.len().saturating_sub(4 * CONNECTING_MAX));
-        self.connections[from..]
+        self.connections[first..]
             .iter()
             .filter(|connection| {
                 matches!(connection.state, State::Connecting | State::Subscribing(_))
             })
             .count()
-    }
-
-    fn subscribing(&self, first: usize) -> bool {
-        self.connections[first..]
-            .iter()
-            .any(|connection| matches!(connection.state, State::Subscribing(_)))
     }
 
     /// Connects one client, without waiting for the broker's word.
@@ -319,6 +335,36 @@ impl<'a> Engine<'a> {
         Ok(())
     }
 
+    /// Puts a new client into a seat whose client has left.
+    pub(crate) fn reconnect(&mut self, seat: usize, plan: ClientPlan) -> Result<(), Failure> {
+        self.connections[seat] = self.dial(plan, seat as u32)?;
+        self.connections[seat].write(&mut self.shared)
+    }
+
+    /// Writes what was said to the clients from `first` on.
+    pub(crate) fn write_all(&mut self, first: usize) -> Result<(), Failure> {
+        for connection in &mut self.connections[first..] {
+            connection.write(&mut self.shared)?;
+        }
+        Ok(())
+    }
+
+    /// Waits until so many messages have arrived.
+    pub(crate) fn await_deliveries(&mut self, wanted: u64) -> Result<(), Failure> {
+        let mut seen = self.shared.counters.delivered;
+        let mut moved = Instant::now();
+        while self.shared.counters.delivered < wanted {
+            self.turn(TURN)?;
+            let count = self.shared.counters.delivered;
+            if count != seen {
+                (seen, moved) = (count, Instant::now());
+            } else if moved.elapsed() > self.stall {
+                return self.stalled();
+            }
+        }
+        Ok(())
+    }
+
     /// Notes in the verdict what was sent and never came.
     pub(crate) fn settle(&mut self) {
         for connection in &self.connections {
@@ -425,13 +471,20 @@ impl<'a> Engine<'a> {
         let since = now - self.told;
         if since >= PROGRESS_EVERY {
             let delivered = self.shared.counters.delivered;
+            let per_second = (delivered - self.told_delivered) as f64 / since.as_secs_f64();
             (self.progress)(&Progress {
                 phase: self.phase,
                 clients: self.connections.len(),
                 delivered,
-                per_second: (delivered - self.told_delivered) as f64 / since.as_secs_f64(),
+                per_second,
                 breaches: !self.shared.verdict.is_clean(),
             });
+            if self.samples.len() < SAMPLES_MAX {
+                self.samples.push(Sample {
+                    seconds: (now - self.begun).as_secs_f64(),
+                    delivered_per_second: per_second,
+                });
+            }
             self.told = now;
             self.told_delivered = delivered;
         }

@@ -26,15 +26,17 @@ mod receiver;
 mod relay;
 mod report;
 mod run;
+mod scenario;
 mod selftest;
 mod shared;
+mod svg;
 mod verdict;
 
 pub use failure::Failure;
 pub use options::{Options, Workload};
 pub use progress::Progress;
 pub use relay::{Fault, Relay, serve as serve_relay};
-pub use report::{Figure, Percentiles, Report};
+pub use report::{Figure, Percentiles, Report, Sample};
 pub use run::run;
 pub use selftest::{Trial, selftest};
 pub use verdict::{Breach, Verdict};

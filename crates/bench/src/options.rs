@@ -19,11 +19,34 @@ pub enum Workload {
     FanIn,
     /// Publishers with a topic each, one shared subscription with a wildcard.
     Shared,
+    /// Many filters with wildcards: subscribing, delivering to topics drawn from all of them, unsubscribing.
+    Wildcard,
+    /// Requests to responders, each with a response topic that was never used before.
+    Request,
+    /// Connecting and disconnecting.
+    Connect,
+    /// Clients that are there and do nothing.
+    Idle,
+    /// Retained messages, each on a topic of its own: storing, fetching, removing.
+    Retained,
+    /// Messages for sessions whose clients are away: queueing, draining.
+    Offline,
 }
 
 impl Workload {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Pairs, Self::FanOut, Self::FanIn, Self::Shared];
+    pub const ALL: [Self; 10] = [
+        Self::Pairs,
+        Self::FanOut,
+        Self::FanIn,
+        Self::Shared,
+        Self::Wildcard,
+        Self::Request,
+        Self::Connect,
+        Self::Idle,
+        Self::Retained,
+        Self::Offline,
+    ];
 
     /// The name on the command line.
     pub const fn as_str(self) -> &'static str {
@@ -32,6 +55,12 @@ impl Workload {
             Self::FanOut => "fan-out",
             Self::FanIn => "fan-in",
             Self::Shared => "shared",
+            Self::Wildcard => "wildcard",
+            Self::Request => "request",
+            Self::Connect => "connect",
+            Self::Idle => "idle",
+            Self::Retained => "retained",
+            Self::Offline => "offline",
         }
     }
 
@@ -47,11 +76,20 @@ impl Workload {
 const IN_FLIGHT: u32 = 50_000;
 const WINDOW_MAX: u32 = 1_000;
 
+/// The same for requests of one client, which come in smaller numbers.
+const REQUESTS_MAX: u32 = 100;
+
 /// The longest window: packet identifiers of one publisher end at 65,535.
 pub(crate) const WINDOW_LIMIT: u32 = 65_535;
 
 /// Payloads above this are refused: a batch of them is one buffer.
 const PAYLOAD_MAX: usize = 64 << 20;
+
+/// Numbers in topics have seven digits.
+const NUMBERS_MAX: u32 = 9_999_999;
+
+/// Sequence numbers have 32 bits, with room to count beyond.
+const COUNT_MAX: u32 = 1 << 31;
 
 /// Clients of one run at most: file descriptors and ports of one machine.
 const CLIENTS_MAX: u32 = 60_000;
@@ -83,6 +121,16 @@ pub struct Options {
     pub duration: Duration,
     /// Messages of each publisher, all of them measured, instead of a time.
     pub count: Option<u32>,
+    /// Filters of all subscribers together (wildcard only).
+    pub filters: u32,
+    /// Different topics that publishers draw from, at most as many as filters (wildcard only); `None` for all.
+    pub topics: Option<u32>,
+    /// Whether sessions of receivers outlive their connection, so that a broker with a store stores.
+    pub persistent: bool,
+    /// Clients beside those of the workload, which do nothing.
+    pub idle: u32,
+    /// Subscriptions beside those of the workload, which match nothing.
+    pub unrelated: u32,
     /// The broker's process, for CPU time and memory.
     pub pid: Option<u32>,
     /// The whole run is given up after this.
@@ -113,6 +161,11 @@ impl Options {
             warm_up: Duration::from_secs(1),
             duration: Duration::from_secs(5),
             count: None,
+            filters: 100_000,
+            topics: None,
+            persistent: false,
+            idle: 0,
+            unrelated: 0,
             pid: None,
             timeout: Duration::from_secs(120),
             stall: Duration::from_secs(10),
@@ -125,10 +178,13 @@ impl Options {
     /// Publishers of this run.
     pub(crate) fn publishers(&self) -> u32 {
         let default = match self.workload {
-            Workload::Pairs => self.subscribers.unwrap_or(10),
+            Workload::Pairs | Workload::Request => self.subscribers.unwrap_or(10),
             Workload::FanOut => 1,
             Workload::FanIn => 1_000,
             Workload::Shared => 4,
+            Workload::Wildcard | Workload::Retained | Workload::Offline => 10,
+            // Nobody publishes; one counts as much as none.
+            Workload::Connect | Workload::Idle => 1,
         };
         self.publishers.unwrap_or(default)
     }
@@ -136,10 +192,12 @@ impl Options {
     /// Subscribers of this run.
     pub(crate) fn subscribers(&self) -> u32 {
         let default = match self.workload {
-            Workload::Pairs => self.publishers(),
+            Workload::Pairs | Workload::Request => self.publishers(),
             Workload::FanOut => 1_000,
-            Workload::FanIn => 1,
+            Workload::FanIn | Workload::Retained => 1,
             Workload::Shared => 8,
+            Workload::Wildcard | Workload::Offline => 100,
+            Workload::Connect | Workload::Idle => 10_000,
         };
         self.subscribers.unwrap_or(default)
     }
@@ -156,14 +214,14 @@ impl Options {
             Some(0) => limit,
             Some(window) => window.min(limit),
             None => {
-                let (fan_out, fan_in) = match self.workload {
-                    Workload::Pairs => (1, 1),
-                    Workload::FanOut => (self.subscribers(), 1),
-                    Workload::FanIn => (1, self.publishers()),
-                    Workload::Shared => (1, 1),
+                let (fan_out, fan_in, most) = match self.workload {
+                    Workload::FanOut => (self.subscribers(), 1, WINDOW_MAX),
+                    Workload::FanIn => (1, self.publishers(), WINDOW_MAX),
+                    Workload::Request => (1, 1, REQUESTS_MAX),
+                    _ => (1, 1, WINDOW_MAX),
                 };
                 let by_run = IN_FLIGHT / self.publishers().saturating_mul(fan_out).max(1);
-                by_run.min(WINDOW_MAX / fan_in.max(1)).clamp(1, WINDOW_MAX)
+                by_run.min(most / fan_in.max(1)).clamp(1, most)
             }
         }
     }
@@ -174,7 +232,10 @@ impl Options {
     /// What is out of range, in words.
     pub fn check(&self) -> Result<(), Failure> {
         let refuse = |words: String| Err(Failure::Options(words));
-        let clients = self.publishers().saturating_add(self.subscribers());
+        let clients = self
+            .publishers()
+            .saturating_add(self.subscribers())
+            .saturating_add(self.idle);
         if self.publishers() == 0 || self.subscribers() == 0 {
             return refuse("there must be a publisher and a subscriber".into());
         }
@@ -183,8 +244,30 @@ impl Options {
                 "{clients} clients; at most {CLIENTS_MAX} are possible"
             ));
         }
-        if self.workload == Workload::Pairs && self.publishers() != self.subscribers() {
-            return refuse("pairs have as many publishers as subscribers".into());
+        let paired = matches!(self.workload, Workload::Pairs | Workload::Request);
+        if paired && self.publishers() != self.subscribers() {
+            return refuse("there must be as many publishers as subscribers".into());
+        }
+        if self.workload == Workload::Wildcard
+            && !(self.subscribers()..=NUMBERS_MAX).contains(&self.filters)
+        {
+            return refuse(format!(
+                "each subscriber needs a filter; at most {NUMBERS_MAX} are possible"
+            ));
+        }
+        if self
+            .topics
+            .is_some_and(|topics| topics == 0 || topics > self.filters)
+        {
+            return refuse("there are as many topics as filters, or fewer".into());
+        }
+        if self.workload == Workload::Offline && self.subscribers() % self.publishers() != 0 {
+            return refuse("each publisher must have as many sessions as the others".into());
+        }
+        if self.unrelated > NUMBERS_MAX || self.count.is_some_and(|count| count > COUNT_MAX) {
+            return refuse(format!(
+                "at most {NUMBERS_MAX} subscriptions and {COUNT_MAX} messages"
+            ));
         }
         if !(payload::SIZE_MIN..=PAYLOAD_MAX).contains(&self.payload) {
             return refuse(format!(

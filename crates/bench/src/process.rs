@@ -82,12 +82,6 @@ pub(crate) fn resident(pid: u32) -> Option<u64> {
         .reduce(|sum, bytes| sum + bytes)
 }
 
-/// The name of the program, as the kernel has it.
-pub(crate) fn name(pid: u32) -> Option<String> {
-    let name = fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
-    Some(name.trim().to_owned())
-}
-
 /// `pid` and its descendants.
 fn family(pid: u32) -> Vec<u32> {
     let mut found = vec![pid];
@@ -141,7 +135,6 @@ mod tests {
         }
         assert!(CpuTime::of(pid).expect("it still does").since(&before) > 0);
         assert!(resident(pid) > Some(100_000));
-        assert!(name(pid).is_some());
     }
 
     #[test]

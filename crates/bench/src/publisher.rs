@@ -22,6 +22,11 @@ pub(crate) enum Numbers {
     None,
     /// Each message has the next number, from 0: one stream, and no topic twice.
     Ascending,
+    /// 0 to below `count` in turn; each number is a stream.
+    Turns {
+        /// Numbers.
+        count: u32,
+    },
     /// Evenly drawn below `count`; every `per_stream` numbers are a stream.
     Drawn {
         /// Numbers.
@@ -283,6 +288,10 @@ impl Publisher {
         match self.plan.numbers {
             Numbers::None => (0, self.plan.stream),
             Numbers::Ascending => (self.sent, self.plan.stream),
+            Numbers::Turns { count } => {
+                let number = self.sent % count.max(1);
+                (number, self.plan.stream + number)
+            }
             Numbers::Drawn { count, per_stream } => {
                 // xorshift64*: even enough to choose topics.
                 self.random ^= self.random >> 12;

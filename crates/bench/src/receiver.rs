@@ -24,6 +24,8 @@ pub(crate) struct ReceiverPlan {
     pub(crate) stream: u32,
     /// How many streams it receives.
     pub(crate) streams: u32,
+    /// How far one of its streams is from the next.
+    pub(crate) stride: u32,
     /// In which order.
     pub(crate) order: Order,
     /// At which QoS.
@@ -50,11 +52,6 @@ impl Receiver {
         }
     }
 
-    /// Takes over which sequence numbers are due, when a client comes back with another connection.
-    pub(crate) fn resume(&mut self, earlier: &Self) {
-        self.due.clone_from(&earlier.due);
-    }
-
     /// Judges one message.
     #[inline]
     pub(crate) fn receive(&mut self, publish: &Publish<'_>, shared: &mut Shared) {
@@ -66,11 +63,13 @@ impl Receiver {
             });
             return;
         };
-        let Some(due) = header
-            .stream
-            .checked_sub(self.plan.stream)
-            .and_then(|offset| self.due.get_mut(offset as usize))
-        else {
+        let offset = header.stream.wrapping_sub(self.plan.stream);
+        let (place, between) = match self.plan.stride {
+            0 | 1 => (offset, 0),
+            stride => (offset / stride, offset % stride),
+        };
+        let own = self.due.get_mut(place as usize).filter(|_| between == 0);
+        let Some(due) = own else {
             shared.verdict.add(Breach::Misdirected, 1, || {
                 format!("receiver {index}: stream {} is not its own", header.stream)
             });
@@ -127,7 +126,7 @@ impl Receiver {
             return;
         }
         for (offset, &due) in self.due.iter().enumerate() {
-            let stream = self.plan.stream + offset as u32;
+            let stream = self.plan.stream + offset as u32 * self.plan.stride.max(1);
             let sent = shared.streams[stream as usize].sent;
             if due < sent {
                 let index = self.index;

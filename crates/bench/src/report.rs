@@ -5,6 +5,8 @@ use std::fmt::Write as _;
 use hdrhistogram::Histogram;
 use serde::{Serialize, Serializer};
 
+use crate::svg::QUANTILE_MAX;
+
 /// A number with a name.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Figure {
@@ -65,7 +67,40 @@ pub struct Report {
     /// From the time a message was due to be sent to the end of its handshake.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub acknowledgement_micros: Option<Percentiles>,
+    /// How fast it went, over the time of the run.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub samples: Vec<Sample>,
+    /// Quantiles and latencies in microseconds, for a plot.
+    #[serde(skip)]
+    pub latency_curve: Vec<(f64, u64)>,
 }
+
+/// How fast deliveries were at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Sample {
+    /// Seconds since the run began.
+    pub seconds: f64,
+    /// Deliveries a second since the sample before.
+    pub delivered_per_second: f64,
+}
+
+/// Points of the curve that a plot shows.
+pub(crate) fn curve(histogram: &Histogram<u64>) -> Vec<(f64, u64)> {
+    if histogram.is_empty() {
+        return Vec::new();
+    }
+    let end = -(1.0 - QUANTILE_MAX).log10();
+    (0..=CURVE_POINTS)
+        .map(|point| {
+            let nines = end * f64::from(point) / f64::from(CURVE_POINTS);
+            let quantile = 1.0 - 10_f64.powf(-nines);
+            (quantile, histogram.value_at_quantile(quantile))
+        })
+        .collect()
+}
+
+/// Enough for a smooth line.
+const CURVE_POINTS: u32 = 80;
 
 fn as_map<S: Serializer>(pairs: &[(&'static str, String)], to: S) -> Result<S::Ok, S::Error> {
     to.collect_map(pairs.iter().map(|(key, value)| (key, value)))
@@ -82,20 +117,24 @@ impl Report {
         Some(figure.value)
     }
 
+    /// Workload and parameters in one line.
+    pub fn title(&self) -> String {
+        let words: Vec<String> = self
+            .parameters
+            .iter()
+            .map(|(name, value)| format!("{name} {value}"))
+            .collect();
+        format!("{}: {}", self.workload, words.join(", "))
+    }
+
+    /// The run as a picture: deliveries over time, latency by percentile.
+    pub fn svg(&self) -> String {
+        crate::svg::draw(self)
+    }
+
     /// A table of two columns.
     pub fn table(&self) -> String {
-        let mut text = format!("{}", self.workload);
-        for (name, value) in &self.parameters {
-            let _ = write!(
-                text,
-                "{} {name} {value}",
-                if text.len() == self.workload.len() {
-                    ":"
-                } else {
-                    ","
-                }
-            );
-        }
+        let mut text = self.title();
         text.push('\n');
         for figure in &self.figures {
             let _ = writeln!(
@@ -190,6 +229,8 @@ mod tests {
             }],
             latency_micros: None,
             acknowledgement_micros: None,
+            samples: Vec::new(),
+            latency_curve: Vec::new(),
         };
         assert!(report.table().starts_with("pairs: qos 1, payload 64\n"));
         assert!(report.table().contains("123,456 /s"));

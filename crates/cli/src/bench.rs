@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal as _};
 use std::net::{SocketAddr, ToSocketAddrs as _};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -27,7 +28,7 @@ const DEFAULT_PORT: u16 = 1883;
     martlet bench pairs --rate 5000                        latency at a fixed rate"
 )]
 pub struct BenchArgs {
-    /// What to run: pairs, fan-out, fan-in or shared
+    /// What to run: pairs, fan-out, fan-in, shared, wildcard, request, connect, idle, retained or offline
     #[arg(
         value_name = "WORKLOAD",
         value_parser = workload,
@@ -79,6 +80,21 @@ pub struct BenchArgs {
     /// Give the run up after this many seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 120.0)]
     pub timeout: f64,
+    /// Filters of all subscribers together (wildcard)
+    #[arg(long, value_name = "N", default_value_t = 100_000)]
+    pub filters: u32,
+    /// Different topics to draw from (wildcard; default: as many as filters)
+    #[arg(long, value_name = "N")]
+    pub topics: Option<u32>,
+    /// Receivers have sessions that outlive their connection, so that a broker with a store stores (pairs)
+    #[arg(long)]
+    pub persistent: bool,
+    /// Clients beside those of the workload, which do nothing
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub idle: u32,
+    /// Subscriptions beside those of the workload, which match nothing
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub unrelated: u32,
     /// User name
     #[arg(short, long, value_name = "NAME")]
     pub username: Option<String>,
@@ -88,6 +104,9 @@ pub struct BenchArgs {
     /// Print the report as JSON
     #[arg(long)]
     pub json: bool,
+    /// Draw the run: deliveries over time, latency by percentile
+    #[arg(long, value_name = "FILE")]
+    pub svg: Option<PathBuf>,
 }
 
 fn workload(name: &str) -> Result<Workload, String> {
@@ -146,6 +165,11 @@ fn options(args: &BenchArgs) -> Result<Options, Failure> {
         warm_up: seconds("warm-up", args.warm_up)?,
         duration: seconds("duration", args.duration)?,
         count: args.count,
+        filters: args.filters,
+        topics: args.topics,
+        persistent: args.persistent,
+        idle: args.idle,
+        unrelated: args.unrelated,
         pid: args.pid,
         timeout: seconds("timeout", args.timeout)?,
         username: args.username.clone(),
@@ -166,6 +190,8 @@ pub fn run(args: &BenchArgs) -> ExitCode {
             Err(failure) => fail(&failure),
         };
     }
+    // Thousands of clients need as many descriptors; without them, connecting says so.
+    let _ = martlet_broker::files::raise_limit();
     let terminal = io::stderr().is_terminal();
     let mut shown = false;
     let result = options(args).and_then(|options| {
@@ -178,6 +204,12 @@ pub fn run(args: &BenchArgs) -> ExitCode {
     });
     if shown {
         clear();
+    }
+    if let (Ok(report), Some(path)) = (&result, &args.svg)
+        && let Err(error) = std::fs::write(path, report.svg())
+    {
+        output::stderr_line(&format!("error: {}: {error}", path.display()));
+        return ExitCode::FAILURE;
     }
     match result {
         Ok(report) if args.json => print_json(&report),

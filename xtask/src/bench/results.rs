@@ -133,6 +133,13 @@ impl Results {
                     .map(|theirs| theirs * factor),
             ),
             Target::AtMost(limit) => (format!("{limit} {}", line.unit), Some(limit)),
+            Target::Row(name, factor) => (
+                format!("{factor} × {name}"),
+                self.lines()
+                    .find(|(row, _)| row.name == name)
+                    .and_then(|(row, line)| self.median(row, line, "martlet"))
+                    .map(|other| other * factor),
+            ),
             Target::Best => (
                 "best peer".to_string(),
                 self.columns

@@ -27,6 +27,8 @@ pub(super) enum Target {
     Mosquitto(f64),
     /// At most this.
     AtMost(f64),
+    /// At most so many times our own figure of another row.
+    Row(&'static str, f64),
     /// Not worse than the best of the peers.
     Best,
     /// Shown only.
@@ -175,5 +177,200 @@ pub(super) const ROWS: &[Row] = &[
                 target: Target::Best,
             },
         ],
+    },
+    Row {
+        name: "wildcard",
+        arguments: &["wildcard", "--filters", "100000"],
+        null: false,
+        lines: &[
+            cpu(
+                "100 k filters with wildcards, deliver",
+                Target::Mosquitto(0.15),
+            ),
+            Line {
+                title: "the same, subscribe (per filter)",
+                figure: "broker_cpu_micros_per_subscribe",
+                unit: "µs",
+                target: Target::Mosquitto(0.7),
+            },
+            Line {
+                title: "the same, unsubscribe (per filter)",
+                figure: "broker_cpu_micros_per_unsubscribe",
+                unit: "µs",
+                target: Target::None,
+            },
+            Line {
+                title: "memory per wildcard subscription",
+                figure: "bytes_per_wildcard_subscription",
+                unit: "B",
+                target: Target::AtMost(250.0),
+            },
+        ],
+    },
+    Row {
+        name: "wildcard-repeated",
+        arguments: &["wildcard", "--filters", "100000", "--topics", "100"],
+        null: false,
+        lines: &[cpu("100 k filters, 100 topics, deliver", Target::None)],
+    },
+    Row {
+        name: "wildcard-1m",
+        arguments: &["wildcard", "--filters", "1000000"],
+        null: false,
+        lines: &[
+            cpu("1 M filters with wildcards, deliver", Target::None),
+            Line {
+                title: "the same, subscribe (per filter)",
+                figure: "broker_cpu_micros_per_subscribe",
+                unit: "µs",
+                target: Target::None,
+            },
+        ],
+    },
+    Row {
+        name: "request",
+        arguments: &["request", "--publishers", "10", "--mqtt-version", "5"],
+        null: false,
+        lines: &[cpu(
+            "request and response, no response topic twice",
+            Target::None,
+        )],
+    },
+    Row {
+        name: "connect",
+        arguments: &["connect", "--count", "10000"],
+        null: true,
+        lines: &[Line {
+            title: "connect (per connection)",
+            figure: "broker_cpu_micros_per_connection",
+            unit: "µs",
+            target: Target::Mosquitto(1.0),
+        }],
+    },
+    Row {
+        name: "retained",
+        arguments: &["retained"],
+        null: false,
+        lines: &[
+            Line {
+                title: "retained store",
+                figure: "broker_cpu_micros_per_retained_store",
+                unit: "µs",
+                target: Target::Mosquitto(0.23),
+            },
+            Line {
+                title: "retained fetch",
+                figure: "broker_cpu_micros_per_retained_fetch",
+                unit: "µs",
+                target: Target::Mosquitto(0.23),
+            },
+            Line {
+                title: "memory per retained message (topic and 64 B in)",
+                figure: "bytes_per_retained_message",
+                unit: "B",
+                target: Target::AtMost(300.0),
+            },
+        ],
+    },
+    Row {
+        name: "offline",
+        arguments: &["offline"],
+        null: false,
+        lines: &[
+            Line {
+                title: "offline queue",
+                figure: "broker_cpu_micros_per_queued_message",
+                unit: "µs",
+                target: Target::Mosquitto(0.18),
+            },
+            Line {
+                title: "offline drain",
+                figure: "broker_cpu_micros_per_drained_message",
+                unit: "µs",
+                target: Target::Mosquitto(0.11),
+            },
+            Line {
+                title: "memory per queued message",
+                figure: "bytes_per_queued_message",
+                unit: "B",
+                target: Target::AtMost(200.0),
+            },
+        ],
+    },
+    Row {
+        name: "durable",
+        arguments: &["pairs", "--publishers", "10", "--qos", "1", "--persistent"],
+        null: false,
+        lines: &[
+            cpu("10 pairs with persistent sessions, QoS 1", Target::None),
+            Line {
+                title: "the same, acknowledged after, p99",
+                figure: "acknowledgement_micros.p99",
+                unit: "µs",
+                target: Target::None,
+            },
+        ],
+    },
+    Row {
+        name: "idle",
+        arguments: &["idle", "--subscribers", "10000"],
+        null: true,
+        lines: &[
+            Line {
+                title: "memory per idle connection",
+                figure: "bytes_per_connection",
+                unit: "B",
+                target: Target::AtMost(2048.0),
+            },
+            Line {
+                title: "CPU of 10,000 clients that ping once a minute",
+                figure: "idle_core_percent",
+                unit: "% of a core",
+                target: Target::AtMost(0.5),
+            },
+            Line {
+                title: "memory left when they are gone",
+                figure: "memory_left_percent",
+                unit: "%",
+                target: Target::AtMost(10.0),
+            },
+        ],
+    },
+    Row {
+        name: "pairs-beside-idle",
+        arguments: &["pairs", "--publishers", "10", "--idle", "10000"],
+        null: false,
+        lines: &[cpu(
+            "10 pairs beside 10,000 idle connections",
+            Target::Row("pairs-qos0", 1.2),
+        )],
+    },
+    Row {
+        name: "pairs-beside-subscriptions",
+        arguments: &["pairs", "--publishers", "10", "--unrelated", "1000000"],
+        null: false,
+        lines: &[cpu(
+            "10 pairs beside 1,000,000 subscriptions",
+            Target::Row("pairs-qos0", 1.2),
+        )],
+    },
+    Row {
+        name: "million",
+        arguments: &[
+            "pairs",
+            "--publishers",
+            "100",
+            "--count",
+            "10000",
+            "--window",
+            "0",
+        ],
+        null: true,
+        lines: &[Line {
+            title: "one million messages, 100 clients, no flow control",
+            figure: "broker_cpu_seconds",
+            unit: "s",
+            target: Target::Mosquitto(0.5),
+        }],
     },
 ];
