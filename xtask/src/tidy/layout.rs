@@ -20,6 +20,7 @@ const EXPECTED: &[&str] = &[
     "README.md",
     "crates",
     "deny.toml",
+    "docs",
     "fuzz",
     "interop",
     "rust-toolchain.toml",

@@ -100,12 +100,14 @@ pub(crate) fn idle(
     engine.close()?;
     engine.traffic(Until::Elapsed(options.warm_up))?;
     let span = read(options, &engine).since(&before);
+    let at_first = span.resident.zip(span.grown);
+    let left = at_first.map(|(now, grown)| grown / (now as f64 - grown) * 100.0);
     add(
         &mut figures,
-        "bytes_left_per_connection",
-        "memory left when all are gone, per connection",
-        span.grown.map(|bytes| bytes / each),
-        "B",
+        "memory_left_percent",
+        "memory left when all are gone, of what was there before",
+        left,
+        "%",
     );
     Ok(report(options, &engine, figures))
 }

@@ -1,5 +1,6 @@
 //! The `martlet` program as its users meet it: as a process.
 
+mod bench;
 mod clients;
 mod commands;
 mod serve;
