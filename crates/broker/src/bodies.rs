@@ -58,6 +58,7 @@ impl Core {
                     outbox.half.submitted(lsn);
                 }
                 outbox.idle = false;
+                session.nudge();
                 outbox.owner.clone()
             });
             for (id, reason) in effects.dropped_stored {

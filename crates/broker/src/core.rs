@@ -104,7 +104,11 @@ impl Commits {
         for session in waiting {
             // An owner that still has to wait asks again.
             session.asked_for_commit.store(false, Ordering::Release);
-            if let Some(Some(waker)) = session.with_outbox(|outbox| outbox.owner.clone()) {
+            let owner = session.with_outbox(|outbox| {
+                session.nudge();
+                outbox.owner.clone()
+            });
+            if let Some(Some(waker)) = owner {
                 waker.wake();
             }
         }

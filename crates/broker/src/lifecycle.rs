@@ -110,6 +110,7 @@ impl Core {
                 outbox.kick = None;
                 outbox.owner = None;
                 outbox.idle = false;
+                session.nudge();
                 outbox.reading = true;
                 outbox.silence_max_millis = request.silence_max_millis;
                 outbox.stalled_since = None;
@@ -481,6 +482,7 @@ fn disconnect_state(session: &Session, epoch: Option<u64>) -> Option<bool> {
         outbox.epoch += 1;
         outbox.owner = None;
         outbox.idle = false;
+        session.nudge();
         outbox.half.disconnect();
         bodies::spill(&mut outbox.half);
         outbox.half.shrink();

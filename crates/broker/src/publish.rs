@@ -447,7 +447,7 @@ impl Core {
                 let bytes = publication.topic.len() + publication.props.len();
                 bodies::spill_if_grown(&mut outbox.half, bytes + publication.payload.len());
             }
-            let waker = outbox.wake_owner(now);
+            let waker = session.wake_owner(outbox, now);
             let pressed = outbox.is_under_pressure(pressure_at);
             Some((offered, waker, pressed))
         });

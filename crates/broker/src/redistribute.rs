@@ -120,11 +120,15 @@ impl Core {
         let Work { fan_out, sink, .. } = work;
         let session = &planned.to.subscriber;
         let Some(message) = planned.message() else {
-            session.with_outbox(|outbox| {
+            let owner = session.with_outbox(|outbox| {
                 outbox.half.restore_queued(planned.stored_row());
                 outbox.half.pump(now, &mut outbox.out, &mut sink.effects);
                 self.settle(session, outbox, &mut sink.effects, now);
+                session.wake_owner(outbox, now)
             });
+            if let Some(Some(owner)) = owner {
+                sink.wakes.push(owner);
+            }
             self.after(session, &mut sink.effects, &mut sink.counts);
             return;
         };

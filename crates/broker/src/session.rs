@@ -34,6 +34,9 @@ pub(crate) struct Session {
     availability: AtomicU8,
     /// Set while deliveries must be judged one by one.
     judged: AtomicBool,
+    /// Whether the owner has to look into its outbox. Set with what it is to see, under the outbox lock; cleared by
+    /// the owner when it comes to rest. Lets a connection that was woken by its socket leave the outbox alone.
+    nudged: AtomicBool,
     /// When the client was last heard, in milliseconds of the broker's clock.
     last_seen: AtomicU64,
     /// When a line about dropped messages was last logged, in milliseconds of the broker's clock.
@@ -170,6 +173,7 @@ impl Session {
             durable,
             availability: AtomicU8::new(OFFLINE),
             judged: AtomicBool::new(false),
+            nudged: AtomicBool::new(true),
             last_seen: AtomicU64::new(0),
             drops_logged: AtomicU64::new(0),
             outbox: Mutex::new(Outbox {
@@ -231,11 +235,40 @@ impl Session {
             }
             // The first reason is the one that happened.
             outbox.kick.get_or_insert(Kick { reason, text });
+            self.nudge();
             outbox.owner.clone()
         });
         if let Some(Some(waker)) = waker {
             waker.wake();
         }
+    }
+
+    /// Makes the owner look into its outbox when it is polled next. Called under the outbox lock, before the wake.
+    pub(crate) fn nudge(&self) {
+        self.nudged.store(true, Ordering::Release);
+    }
+
+    /// Whether anything happened to the outbox since the owner came to rest.
+    pub(crate) fn was_nudged(&self) -> bool {
+        self.nudged.load(Ordering::Acquire)
+    }
+
+    /// The owner comes to rest; under the outbox lock.
+    pub(crate) fn rest(&self) {
+        self.nudged.store(false, Ordering::Release);
+    }
+
+    /// The owner to wake because something was appended, unless it is awake or was woken already. Under the outbox
+    /// lock.
+    pub(crate) fn wake_owner(&self, outbox: &mut Outbox, now: Timestamp) -> Option<Waker> {
+        if !outbox.idle || outbox.out.is_empty() {
+            return None;
+        }
+        outbox.idle = false;
+        // It had nothing to do until now, which is not the same as standing still.
+        outbox.progress = now;
+        self.nudge();
+        outbox.owner.clone()
     }
 
     pub(crate) fn is_connected(&self) -> bool {
@@ -271,18 +304,6 @@ impl Session {
 }
 
 impl Outbox {
-    /// The owner to wake because something was appended, unless it is awake or was woken already.
-    pub(crate) fn wake_owner(&mut self, now: Timestamp) -> Option<Waker> {
-        if self.idle && !self.out.is_empty() {
-            self.idle = false;
-            // It had nothing to do until now, which is not the same as standing still.
-            self.progress = now;
-            self.owner.clone()
-        } else {
-            None
-        }
-    }
-
     /// Notes that the socket took `bytes`.
     pub(crate) fn wrote(&mut self, bytes: usize, now: Timestamp) {
         self.out.written(bytes);

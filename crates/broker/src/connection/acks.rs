@@ -175,6 +175,9 @@ impl<S: ByteStream> Connection<S> {
                 &mut effects,
             );
             core.settle(&self.session, outbox, &mut effects, now);
+            if !outbox.out.is_empty() {
+                self.session.nudge();
+            }
             Some(acked)
         });
         core.after_alone(&self.session, &mut effects);

@@ -83,6 +83,9 @@ pub(crate) struct Connection<S> {
     /// Bytes written and not yet confirmed to the outbox.
     confirm: usize,
     needs_flush: bool,
+    /// Identity of the waker that is in the outbox since it was found empty; 0 while there may be something in it.
+    resting_waker: usize,
+    gather: Gather,
     /// Unread bytes: an incomplete packet, or what was left when the batch had to stop.
     partial: Vec<u8>,
     /// How many bytes `partial` needs before another look is worth it.
@@ -124,6 +127,65 @@ enum Output {
     Idle,
     /// The socket takes no more; it wakes us when it does.
     Blocked,
+    /// A little is there, and more is expected from those who are ready to run: they get their turn first.
+    Gathering,
+}
+
+/// Whether to let other tasks run before a little output is written.
+///
+/// When a thousand publishers each bring one message for one subscriber, its task would be woken after each and make a
+/// system call for each. Waiting for one round of the scheduler lets them all append first. Where that brings nothing,
+/// as for pairs that take turns, it is given up for a while.
+struct Gather {
+    /// What was there before the round that is being waited for.
+    before: Option<usize>,
+    /// Rounds that may bring nothing before waiting is given up.
+    patience: u8,
+    /// Wakes until it is tried again.
+    pause: u8,
+}
+
+impl Default for Gather {
+    fn default() -> Self {
+        Self {
+            before: None,
+            patience: Self::PATIENCE,
+            pause: 0,
+        }
+    }
+}
+
+impl Gather {
+    const PATIENCE: u8 = 4;
+    const PAUSE: u8 = 64;
+    /// More than this is worth a system call.
+    const LITTLE_BYTES: usize = 8 << 10;
+
+    /// Whether to wait now that `pending` bytes are there; `woken` when they are the first since the owner was at rest.
+    fn waits(&mut self, pending: usize, woken: bool) -> bool {
+        if let Some(before) = self.before.take() {
+            if pending > before {
+                self.patience = Self::PATIENCE;
+            } else {
+                self.patience = self.patience.saturating_sub(1);
+                if self.patience == 0 {
+                    self.pause = Self::PAUSE;
+                    // One more try when the pause is over.
+                    self.patience = 1;
+                }
+            }
+            return false;
+        }
+        if !woken || pending > Self::LITTLE_BYTES {
+            return false;
+        }
+        if self.pause > 0 {
+            self.pause -= 1;
+            return false;
+        }
+        self.before = Some(pending);
+        true
+    }
 }
 
 impl Pause {
@@ -194,6 +256,8 @@ impl<S: ByteStream> Connection<S> {
             chunk: Chunk::default(),
             confirm: 0,
             needs_flush: false,
+            resting_waker: 0,
+            gather: Gather::default(),
             partial: start.unread,
             partial_need: 1,
             memo: RouteMemo::default(),
@@ -220,6 +284,10 @@ impl<S: ByteStream> Connection<S> {
                     let _ = self.poll_output(cx);
                     return Poll::Ready(end);
                 }
+                Poll::Pending if output == Output::Gathering => {
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
                 Poll::Pending if output == Output::Blocked || self.local.is_empty() => {
                     return Poll::Pending;
                 }
@@ -234,11 +302,18 @@ impl<S: ByteStream> Connection<S> {
 
     /// Writes until there is nothing more, or the socket takes no more; then something will wake us.
     fn poll_output(&mut self, cx: &mut Context<'_>) -> Result<Output, End> {
+        if self.is_at_rest(cx) {
+            return Ok(Output::Idle);
+        }
         self.release_acks();
         loop {
             if self.chunk.is_empty() {
                 self.replay();
-                if !self.fetch(cx)? {
+                let more = self.fetch(cx)?;
+                if self.gather.before.is_some() {
+                    return Ok(Output::Gathering);
+                }
+                if !more {
                     if self.needs_flush {
                         match Pin::new(&mut self.stream).poll_flush(cx) {
                             Poll::Ready(Ok(())) => self.needs_flush = false,
@@ -272,6 +347,16 @@ impl<S: ByteStream> Connection<S> {
         }
     }
 
+    /// Whether there is nothing to write and nobody has appended anything since that was found.
+    fn is_at_rest(&self, cx: &Context<'_>) -> bool {
+        self.resting_waker == cx.waker().data() as usize
+            && self.local.is_empty()
+            && self.acks.is_empty()
+            && self.replays.is_empty()
+            && !self.needs_flush
+            && !self.session.was_nudged()
+    }
+
     /// Takes the next piece of output; when there is none, goes to sleep on the outbox and returns false.
     fn fetch(&mut self, cx: &mut Context<'_>) -> Result<bool, End> {
         let now = self.core.clock.now();
@@ -284,8 +369,11 @@ impl<S: ByteStream> Connection<S> {
             chunk,
             confirm,
             epoch,
+            gather,
+            resting_waker,
             ..
         } = self;
+        let woken = std::mem::take(resting_waker) != 0 && local.is_empty();
         let mut effects = martlet_session::Effects::default();
         let mut emptied = Vec::new();
         let taken = session.with_outbox(|outbox| {
@@ -314,10 +402,15 @@ impl<S: ByteStream> Connection<S> {
             }
             if outbox.out.is_empty() {
                 outbox.idle = true;
+                session.rest();
+                *resting_waker = cx.waker().data() as usize;
                 emptied = std::mem::take(outbox.out.inline());
                 return Ok((false, outbox.half.counts().queued));
             }
             outbox.idle = false;
+            if gather.waits(outbox.out.pending_bytes(), woken) {
+                return Ok((true, outbox.half.counts().queued));
+            }
             let spare = std::mem::take(chunk).into_spare();
             *chunk = outbox.out.take(spare);
             Ok((true, outbox.half.counts().queued))

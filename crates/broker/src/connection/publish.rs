@@ -336,7 +336,11 @@ impl<S: ByteStream> Connection<S> {
         // Held to the last offer, so that all see the messages of a retained topic in one order; retained before
         // live delivery, so that a subscriber who comes in between misses nothing (rule 11).
         let _turn = is_retained.then(|| core.retained.turn(publication.topic));
-        let ops = Vec::from_iter(core.retain(publication, now)?);
+        let ops = if is_retained {
+            Vec::from_iter(core.retain(publication, now)?)
+        } else {
+            Vec::new()
+        };
         let mut received = None;
         if let (QoS::ExactlyOnce, Some(packet_id)) = (publication.head.qos, id) {
             let arrival = self.session.state.lock().inbound.publish(packet_id);

@@ -77,7 +77,10 @@ impl<S: ByteStream> Connection<S> {
         } = self;
         if !local.is_empty() {
             core.counters.packets_sent(local);
-            session.with_outbox(|outbox| outbox.append(local));
+            session.with_outbox(|outbox| {
+                outbox.append(local);
+                session.nudge();
+            });
         }
     }
 
