@@ -23,7 +23,11 @@ const FOR: Duration = Duration::from_secs(3);
 const QUEUED: u64 = 1_000_000;
 
 fn main() -> Done {
-    let under = std::env::args().nth(1).unwrap_or_else(|| ".".to_owned());
+    let mut args = std::env::args().skip(1);
+    let under = args.next().unwrap_or_else(|| ".".to_owned());
+    if let Some(path) = args.next().filter(|_| under == "--open") {
+        return open_and_drain(Path::new(&path));
+    }
     let root = PathBuf::from(under).join(format!("measure-{}", std::process::id()));
     fs::create_dir_all(&root)?;
     let done = measure(&root);
@@ -137,6 +141,13 @@ fn commits(path: &Path, records: u64) -> Result<f64, Box<dyn Error>> {
     Ok((next / records) as f64 / start.elapsed().as_secs_f64())
 }
 
+/// Time that this thread was on a CPU.
+fn cpu() -> Duration {
+    let text = fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
+    let nanos: Option<u64> = text.split(' ').next().and_then(|it| it.parse().ok());
+    Duration::from_nanos(nanos.unwrap_or(0))
+}
+
 /// Resident memory of this process, in bytes.
 fn resident() -> u64 {
     let text = fs::read_to_string("/proc/self/statm").unwrap_or_default();
@@ -166,17 +177,30 @@ fn million(path: &Path) -> Done {
         on_disk(path)? >> 20
     );
     drop(run);
+    // In a process of its own, whose memory says something.
+    let status = std::process::Command::new(std::env::current_exe()?)
+        .arg("--open")
+        .arg(path)
+        .status()?;
+    status
+        .success()
+        .then_some(())
+        .ok_or_else(|| "the second process failed".into())
+}
 
+fn open_and_drain(path: &Path) -> Done {
     let before = resident();
-    let start = Instant::now();
+    let (start, busy) = (Instant::now(), cpu());
     let (storage, report) = EmbeddedOptions::default().open(path)?;
     let opened = start.elapsed();
+    let opened_cpu = cpu().saturating_sub(busy);
     let index = resident() - before;
     let (planner, found) = load(&storage, &mut ())?;
     println!(
-        "opened in {opened:.2?} ({} rows), loaded in {:.2?}; memory: index {} B, index and planner {} B per message",
+        "opened in {opened:.2?} ({opened_cpu:.2?} of CPU, {} rows), loaded in {:.2?} (in all {:.2?} of CPU); memory: index {} B, index and planner {} B per message",
         report.rows,
         start.elapsed().saturating_sub(opened),
+        cpu().saturating_sub(busy),
         index / QUEUED,
         (resident() - before) / QUEUED
     );

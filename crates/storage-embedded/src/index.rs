@@ -6,6 +6,7 @@
 use std::borrow::Borrow;
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::fs::File;
 use std::ops::Bound;
 use std::path::PathBuf;
@@ -61,8 +62,27 @@ impl PartialOrd for RowKey {
 }
 impl Ord for RowKey {
     fn cmp(&self, other: &Self) -> Ordering {
-        self.as_bytes().cmp(other.as_bytes())
+        match (self, other) {
+            // Padded with zeros, so that the order of the arrays is that of the keys, but for zeros at the end.
+            (Self::Inline(length, bytes), Self::Inline(other_length, other_bytes)) => {
+                let (head, tail) = words(bytes);
+                let (other_head, other_tail) = words(other_bytes);
+                head.cmp(&other_head)
+                    .then_with(|| tail.cmp(&other_tail))
+                    .then_with(|| length.cmp(other_length))
+            }
+            _ => self.as_bytes().cmp(other.as_bytes()),
+        }
     }
+}
+
+/// The bytes as numbers that compare as they do.
+fn words(bytes: &[u8; KEY_INLINE]) -> (u128, u64) {
+    let mut head = [0; 16];
+    head.copy_from_slice(&bytes[..16]);
+    let mut tail = [0; 8];
+    tail[..KEY_INLINE - 16].copy_from_slice(&bytes[16..]);
+    (u128::from_be_bytes(head), u64::from_be_bytes(tail))
 }
 
 /// A row's value, or where it is.
@@ -119,6 +139,8 @@ pub(crate) struct Segment {
 #[derive(Debug, Default)]
 pub(crate) struct Index {
     tables: [BTreeMap<RowKey, Slot>; Table::ALL.len()],
+    /// Rows and bytes of the frame at hand that no segment knows of yet.
+    added: (u64, u64),
     pub(crate) segments: BTreeMap<u32, Segment>,
 }
 
@@ -131,17 +153,28 @@ impl Index {
     }
 
     fn put(&mut self, table: Table, key: &[u8], slot: Slot) {
-        if let Some(segment) = self.segments.get_mut(&slot.segment()) {
-            segment.live_rows += 1;
-            segment.live_bytes += slot.cost(key);
-        }
-        let rows = &mut self.tables[table as usize];
-        let old = match rows.get_mut(key) {
-            Some(old) => Some(std::mem::replace(old, slot)),
-            None => rows.insert(RowKey::new(key), slot),
+        self.added.0 += 1;
+        self.added.1 += slot.cost(key);
+        let old = match self.tables[table as usize].entry(RowKey::new(key)) {
+            Entry::Occupied(mut row) => Some(row.insert(slot)),
+            Entry::Vacant(row) => {
+                row.insert(slot);
+                None
+            }
         };
         if let Some(old) = old {
+            // It may be of this very frame.
+            self.settle(slot.segment());
             self.gone(key, &old);
+        }
+    }
+
+    /// Books what the rows of a frame in `segment` need; to be called behind the last of them.
+    pub(crate) fn settle(&mut self, segment: u32) {
+        let (rows, bytes) = std::mem::take(&mut self.added);
+        if let Some(segment) = self.segments.get_mut(&segment) {
+            segment.live_rows += rows;
+            segment.live_bytes += bytes;
         }
     }
 
@@ -175,11 +208,13 @@ impl Index {
                 self.put(table, key, slot);
             }
             Row::Delete { table, key } => {
+                self.settle(segment);
                 if let Some(old) = self.tables[table as usize].remove(key) {
                     self.gone(key, &old);
                 }
             }
             Row::DeletePrefix { table, prefix } => {
+                self.settle(segment);
                 let keys: Vec<RowKey> = self
                     .range(table, Bound::Included(prefix))
                     .take_while(|(key, _)| key.as_bytes().starts_with(prefix))
@@ -195,7 +230,7 @@ impl Index {
     }
 
     pub(crate) fn get(&self, table: Table, key: &[u8]) -> Option<Slot> {
-        self.tables[table as usize].get(key).copied()
+        self.tables[table as usize].get(&RowKey::new(key)).copied()
     }
 
     /// Rows from `from` on, in the order of keys.
@@ -235,5 +270,18 @@ mod tests {
     fn a_row_takes_two_words_of_three() {
         assert_eq!(size_of::<RowKey>(), 24);
         assert_eq!(size_of::<Slot>(), 24);
+    }
+
+    #[test]
+    fn keys_sort_as_their_bytes() {
+        let long = [7; 30];
+        let mut keys: Vec<&[u8]> = vec![b"", b"\0", b"\0\0", b"a", b"a\0", b"a\0b", b"b", &long];
+        keys.extend((14..25).map(|length| &long[..length]));
+        keys.extend([&[0xFF; 22][..], &[0xFF; 23], &[0xFF; 17]]);
+        for a in &keys {
+            for b in &keys {
+                assert_eq!(RowKey::new(a).cmp(&RowKey::new(b)), a.cmp(b), "{a:?} {b:?}");
+            }
+        }
     }
 }

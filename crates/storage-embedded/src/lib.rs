@@ -60,16 +60,30 @@ impl EmbeddedStorage {
         self.index.read().rows(table)
     }
 
-    /// Makes a copy of the store as it is now in `to`, which must not exist: closed segments are linked where
-    /// the file system can, the newest one is copied. The broker goes on meanwhile; the copy is a store of its own.
+    /// Makes a copy of the store as it is now in `to`, which must not exist. The broker goes on meanwhile; the copy
+    /// is a store of its own. With `link`, closed segments are linked where the file system can: quick and small,
+    /// but on the same disk. `progress` is told how many bytes of how many are done.
     ///
     /// # Errors
     /// See [`OpenError`]. What was made by then is left for the caller to delete.
-    pub fn checkpoint(&self, to: &Path) -> Result<(), OpenError> {
+    pub fn checkpoint(
+        &self,
+        to: &Path,
+        link: bool,
+        progress: &mut dyn FnMut(u64, u64),
+    ) -> Result<(), OpenError> {
         let Some(writer) = &self.writer else {
             return Err(OpenError::Missing(to.to_owned()));
         };
-        open::checkpoint(writer, &self.index, to)
+        open::checkpoint(writer, &self.index, to, link, progress)
+    }
+
+    /// Writes everything that lives again and deletes the files there were. Batches wait meanwhile.
+    ///
+    /// # Errors
+    /// See [`StorageError`]. The store is whole whenever it ends.
+    pub fn compact(&self, progress: &mut dyn FnMut(u64, u64)) -> Result<(), StorageError> {
+        self.writer()?.lock().compact(progress)
     }
 
     fn writer(&self) -> Result<&Mutex<Writer>, StorageError> {

@@ -314,6 +314,8 @@ pub(crate) fn checkpoint(
     writer: &Mutex<Writer>,
     index: &RwLock<Index>,
     to: &Path,
+    link: bool,
+    progress: &mut dyn FnMut(u64, u64),
 ) -> Result<(), OpenError> {
     let io = |error| OpenError::io(to, "write the copy")(error);
     fs::DirBuilder::new().mode(0o700).create(to).map_err(io)?;
@@ -326,14 +328,18 @@ pub(crate) fn checkpoint(
         let segments = index.read().segments.clone();
         (segments, writer.end().1, writer.identity())
     };
-    for (number, segment) in segments.range(oldest..) {
+    let needed = segments.range(oldest..);
+    let total = needed.clone().map(|(_, segment)| segment.bytes).sum();
+    let mut done = 0;
+    for (number, segment) in needed {
         let path = target.segment(*number);
-        if *number != newest && fs::hard_link(&segment.path, &path).is_ok() {
-            continue;
+        if !link || *number == newest || fs::hard_link(&segment.path, &path).is_err() {
+            let mut copy = place::create(&path).map_err(io)?;
+            copy_range(&segment.file, 0, segment.bytes, &mut copy).map_err(io)?;
+            copy.sync_all().map_err(io)?;
         }
-        let mut copy = place::create(&path).map_err(io)?;
-        copy_range(&segment.file, 0, segment.bytes, &mut copy).map_err(io)?;
-        copy.sync_all().map_err(io)?;
+        done += segment.bytes;
+        progress(done, total);
     }
     let (mut mark, _) = MarkFile::open(&target.mark()).map_err(io)?;
     mark.write(last, oldest, salt).map_err(io)?;

@@ -178,9 +178,12 @@ impl Mend<'_> {
             if at < HEAD_BYTES as u64 {
                 fs::remove_file(&path)?;
             } else {
-                let file = File::options().write(true).open(&path)?;
-                file.set_len(at)?;
+                // Not in place: a copy of the store may share the file.
+                let new = path.with_extension("new");
+                let mut file = place::create(&new)?;
+                copy_range(&File::open(&path)?, 0, at, &mut file)?;
                 file.sync_all()?;
+                replace(&new, &path)?;
             }
             self.place.sync_directory()?;
         }

@@ -181,6 +181,7 @@ impl Replay<'_> {
         let values_at = at + HEADER_BYTES as u64 + u64::from(header.rows_bytes);
         let index = &mut self.index;
         let sound = reader.rows(at, &header, |row| index.apply(number, values_at, row))?;
+        index.settle(number);
         if !sound {
             return Ok(None);
         }

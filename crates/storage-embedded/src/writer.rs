@@ -242,6 +242,7 @@ impl Writer {
                 index.apply(segment, values_at, row);
             });
             debug_assert_eq!(read, Some(()));
+            index.settle(segment);
             self.at += header.frame_bytes();
             if let Some(segment) = index.segments.get_mut(&segment) {
                 segment.bytes = self.at;
@@ -403,6 +404,45 @@ impl Writer {
         }
         self.directory_dirty = true;
         Ok(())
+    }
+
+    /// Writes everything that lives again and deletes the segments that were there before. Tells `progress` how
+    /// many bytes of how many are done.
+    pub(crate) fn compact(
+        &mut self,
+        progress: &mut dyn FnMut(u64, u64),
+    ) -> Result<(), StorageError> {
+        self.check()?;
+        self.sync()?;
+        let total = self.index.read().sizes().0;
+        let last = self.segment;
+        self.rotate()?;
+        let mut done = 0;
+        loop {
+            let oldest = {
+                let index = self.index.read();
+                let mut left = index.segments.iter();
+                left.find(|(number, _)| !self.emptied.contains(number))
+                    .map(|(number, segment)| (*number, segment.clone()))
+            };
+            let Some((number, segment)) = oldest.filter(|(number, _)| *number <= last) else {
+                break;
+            };
+            if segment.live_rows == 0 {
+                self.emptied.push(number);
+                self.cleaner = None;
+                self.sync()?;
+                done += segment.bytes;
+                progress(done, total);
+            } else if self.copy_some(number, &segment, COPY_IDLE_BYTES)? == 0 {
+                return Err(StorageError::Corrupt(format!(
+                    "{} rows of {} are not where they should be",
+                    segment.live_rows,
+                    segment.path.display()
+                )));
+            }
+        }
+        self.sync()
     }
 
     /// Takes a step of cleaning, if the log is much larger than what is of use in it.

@@ -147,23 +147,56 @@ fn whichever_act_of_cleaning_fails_nothing_is_lost() {
 
 #[test]
 fn a_copy_of_an_open_store_is_a_store() {
+    for link in [true, false] {
+        let root = directory();
+        let options = EmbeddedOptions::default().segment_bytes(MIB);
+        let (storage, _) = options.open(root.path().join("store")).expect("opens");
+        let mut expect = Contents::new();
+        fill(&storage, 0, 300, &mut expect);
+        drain(&storage, 10..20, &mut expect);
+        let copy = root.path().join("copy");
+        let mut told = (0, 1);
+        storage
+            .checkpoint(&copy, link, &mut |done, total| told = (done, total))
+            .expect("copies");
+        assert_eq!(told.0, told.1);
+        let mut later = expect.clone();
+        fill(&storage, 300, 50, &mut later);
+        let (copied, report) = options.open(&copy).expect("opens");
+        assert!(report.is_clean() && !report.created, "{report:?}");
+        assert!(contents(&copied).expect("lists") == expect);
+        fill(&copied, 1_000, 5, &mut expect);
+        assert!(
+            contents(&storage).expect("lists") == later,
+            "they are apart"
+        );
+        let again = storage.checkpoint(&copy, link, &mut |_, _| {});
+        assert!(again.is_err(), "nothing is overwritten");
+    }
+}
+
+#[test]
+fn compacting_leaves_what_lives_and_nothing_else() {
     let root = directory();
     let options = EmbeddedOptions::default().segment_bytes(MIB);
-    let (storage, _) = options.open(root.path().join("store")).expect("opens");
     let mut expect = Contents::new();
-    fill(&storage, 0, 300, &mut expect);
-    drain(&storage, 10..20, &mut expect);
-    let copy = root.path().join("copy");
-    storage.checkpoint(&copy).expect("copies");
-    let mut later = expect.clone();
-    fill(&storage, 300, 50, &mut later);
-    let (copied, report) = options.open(&copy).expect("opens");
-    assert!(report.is_clean() && !report.created, "{report:?}");
-    assert!(contents(&copied).expect("lists") == expect);
-    fill(&copied, 1_000, 5, &mut expect);
-    assert!(
-        contents(&storage).expect("lists") == later,
-        "they are apart"
-    );
-    assert!(storage.checkpoint(&copy).is_err(), "nothing is overwritten");
+    {
+        let (storage, _) = options.open(root.path()).expect("opens");
+        fill(&storage, 0, 1_000, &mut expect);
+        drain(&storage, (0..1_000).filter(|n| n % 10 != 0), &mut expect);
+        let before = storage.usage();
+        let mut told = (0, 1);
+        storage
+            .compact(&mut |done, total| told = (done, total))
+            .expect("compacts");
+        assert_eq!(told.0, told.1);
+        let after = storage.usage();
+        assert!(after.disk_bytes * 5 < before.disk_bytes, "{after:?}");
+        assert!(after.disk_bytes < after.live_bytes + MIB, "{after:?}");
+        assert!(contents(&storage).expect("lists") == expect);
+        storage.compact(&mut |_, _| {}).expect("compacts again");
+    }
+    let (storage, report) = options.open(root.path()).expect("opens");
+    assert!(report.is_clean(), "{:?}", report.remarks());
+    assert!(contents(&storage).expect("lists") == expect);
 }
