@@ -8,6 +8,7 @@ use martlet_cli::args::{self, Command, ServeArgs};
 use martlet_cli::{bench, check, client, init, output, passwd};
 
 mod serve;
+mod store;
 
 /// Messages are made on one thread and freed on another, which costs the C library's allocator locks; figures in
 /// `docs/performance.md`.

@@ -14,6 +14,8 @@ use martlet_cli::serve::pid_file::PidFile;
 use martlet_cli::serve::reload;
 use martlet_cli::serve::signals::{Signal, Signals};
 
+use crate::store;
+
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// Serves until a signal says otherwise.
@@ -64,9 +66,11 @@ async fn serve(
 ) -> Result<ExitCode, Box<dyn Error>> {
     // From here on no signal ends the process without a goodbye.
     let mut signals = Signals::listen()?;
-    let broker = Broker::builder()
+    let builder = Broker::builder()
         .config(loaded.settings.broker.clone())
-        .version(&format!("martlet version {VERSION}"))
+        .version(&format!("martlet version {VERSION}"));
+    let settings = &loaded.settings.program.storage;
+    let broker = store::open(builder, settings, args.accept_loss)?
         .start()
         .map_err(|error| loaded.problem(&error.key, &error.problem))?;
     let mut listeners = Listeners::default();
@@ -86,7 +90,15 @@ async fn serve(
     );
     notify("READY=1");
     let signal = loop {
-        match signals.next().await {
+        let signal = tokio::select! {
+            signal = signals.next() => signal,
+            () = broker.until_store_fails() => {
+                // Whoever was not told that a message is safe sends it again; going on would be a promise nobody keeps.
+                broker.shutdown(std::time::Duration::ZERO).await;
+                return Err("error: the store failed; see the log".into());
+            }
+        };
+        match signal {
             Signal::Reload => {
                 notify("RELOADING=1");
                 loaded = reload::reload(&args.config, loaded, &broker, &mut listeners, log).await;

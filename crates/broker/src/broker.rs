@@ -369,6 +369,17 @@ impl Broker {
         self.core.snapshot()
     }
 
+    /// Waits until the store has failed; for ever, if it never does.
+    pub async fn until_store_fails(&self) {
+        loop {
+            let stopped = self.core.stop.notified();
+            if self.core.store_failed() {
+                return;
+            }
+            stopped.await;
+        }
+    }
+
     /// Whether the store has failed, so that nothing can be acknowledged any more and the process should end.
     pub fn store_failed(&self) -> bool {
         self.core.store_failed()

@@ -326,6 +326,16 @@ impl Outbox {
         self.connected && (self.out.pending_bytes() >= pending_bytes || self.is_queue_full())
     }
 
+    /// Whether those who were slowed down can go on: far enough below the mark that they do not stop again at once.
+    pub(crate) fn has_drained(&self, pending_bytes: usize) -> bool {
+        !self.connected || self.out.pending_bytes() < pending_bytes && !self.is_queue_long()
+    }
+
+    /// Whether more than half of the messages wait from which on publishers are slowed down.
+    pub(crate) fn is_queue_long(&self) -> bool {
+        self.half.counts().queued > self.queue_pressure / 2
+    }
+
     /// Whether nearly as many messages wait as may.
     pub(crate) fn is_queue_full(&self) -> bool {
         self.half.counts().queued >= self.queue_pressure

@@ -85,9 +85,12 @@ pub struct ConfigArgs {
     /// Private key (PEM) of that certificate
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     pub tls_key: Option<PathBuf>,
-    /// Storage backend; this build has `memory`
+    /// Where sessions and messages are kept: `embedded` (in a directory) or `memory`
     #[arg(long, value_name = "NAME")]
     pub storage: Option<String>,
+    /// Directory of the embedded store; default martlet-data
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
     /// Set a key, as in --set limits.connections_max=500 (repeatable)
     #[arg(long, value_name = "SECTION.KEY=VALUE")]
     pub set: Vec<String>,
@@ -117,6 +120,7 @@ impl ConfigArgs {
         let pid_file = path(&self.pid_file);
         let flags = [
             ("storage.backend", "--storage", self.storage.clone()),
+            ("storage.path", "--data", path(&self.data)),
             ("log.level", "--log-level", self.log_level.clone()),
             ("log.format", "--log-format", format),
             ("pid_file", "--pid-file", pid_file),
@@ -145,6 +149,9 @@ pub struct ServeArgs {
     /// Settings.
     #[command(flatten)]
     pub config: ConfigArgs,
+    /// Start although the store lost what was acknowledged; the damaged files are kept
+    #[arg(long)]
+    pub accept_loss: bool,
 }
 
 /// Flags of `martlet check`.

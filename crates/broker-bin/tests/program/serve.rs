@@ -56,9 +56,9 @@ fn a_port_in_use_is_named_and_nothing_is_left_behind() {
         .arg(&pid_file));
     assert_eq!(ended.code, Some(1), "{ended:?}");
     assert!(
-        ended
-            .err
-            .contains(&format!("error: cannot listen on tcp://127.0.0.1:{port}")),
+        ended.err.contains(&format!(
+            "error: listener tcp-{port}: cannot listen on tcp://127.0.0.1:{port}"
+        )),
         "{}",
         ended.err
     );

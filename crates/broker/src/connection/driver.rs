@@ -47,7 +47,8 @@ const LOCAL_BYTES_KEPT: usize = 64;
 /// How long a publisher waits for one slow subscriber, as NATS does (`stalledWait`).
 const PRESSURE_WAIT: Duration = Duration::from_millis(5);
 
-/// Publications between two such waits.
+/// Publications let through after a wait that was in vain: a subscriber that is alive but slow holds nobody below 64 in
+/// the time of one wait. One that catches up is waited for again at once, so that it loses nothing.
 const PRESSURE_EVERY: u32 = 64;
 
 /// A subscriber that took and acknowledged nothing for this long is not waited for. Longer than a busy machine keeps a
@@ -97,7 +98,8 @@ pub(crate) struct Connection<S> {
     pub(super) replays: VecDeque<Replay>,
     parked: Option<Box<Parked>>,
     pause: Option<Box<Pause>>,
-    since_pause: u32,
+    /// Publications to slow subscribers that are let through before the next wait.
+    forbearance: u32,
     connected_at: Timestamp,
     /// Counts down what a panic must still clean up.
     finished: bool,
@@ -189,13 +191,13 @@ impl Gather {
 }
 
 impl Pause {
-    /// Whether the subscriber's queue is still full and its client alive.
+    /// Whether the subscriber's queue is still long and its client alive.
     fn is_worth_prolonging(&self, now: Timestamp) -> bool {
         let Some(subscriber) = &self.subscriber else {
             return false;
         };
         let worth =
-            subscriber.with_outbox(|outbox| outbox.is_queue_full() && is_progressing(outbox, now));
+            subscriber.with_outbox(|outbox| outbox.is_queue_long() && is_progressing(outbox, now));
         self.prolong > 0 && worth == Some(true)
     }
 }
@@ -265,7 +267,7 @@ impl<S: ByteStream> Connection<S> {
             replays: VecDeque::new(),
             parked: None,
             pause: None,
-            since_pause: 0,
+            forbearance: 0,
             finished: false,
         }
     }
@@ -388,7 +390,7 @@ impl<S: ByteStream> Connection<S> {
                 outbox.half.pump(now, &mut outbox.out, &mut effects);
                 core.settle(session, outbox, &mut effects, now);
             }
-            if !outbox.waiting.is_empty() && !outbox.is_under_pressure(pressure / 2) {
+            if !outbox.waiting.is_empty() && outbox.has_drained(pressure / 2) {
                 for waiting in outbox.waiting.drain(..) {
                     waiting.wake();
                 }
@@ -610,10 +612,12 @@ impl<S: ByteStream> Connection<S> {
                 }
             }
             if let Some(subscriber) = work.sink.pressure.take() {
-                self.since_pause += 1;
-                if self.since_pause >= PRESSURE_EVERY && self.pause_for(subscriber) {
-                    self.since_pause = 0;
+                if self.forbearance > 0 {
+                    self.forbearance -= 1;
+                } else if self.pause_for(subscriber) {
                     break;
+                } else {
+                    self.forbearance = PRESSURE_EVERY;
                 }
             }
             if self.core.memory.is_above() && work.sink.counts.has_publish_received() {
@@ -780,9 +784,9 @@ impl<S: ByteStream> Connection<S> {
         };
         let pressure = self.core.pressure_bytes() / 2;
         let now = self.core.clock.now();
-        let mut over = pause.subscriber.as_ref().is_some_and(|subscriber| {
+        let drained = pause.subscriber.as_ref().is_some_and(|subscriber| {
             let drained = subscriber.with_outbox(|outbox| {
-                let drained = !outbox.is_under_pressure(pressure);
+                let drained = outbox.has_drained(pressure);
                 let known = |waiting: &std::task::Waker| waiting.will_wake(cx.waker());
                 if !drained && !outbox.waiting.iter().any(known) {
                     outbox.waiting.push(cx.waker().clone());
@@ -791,6 +795,7 @@ impl<S: ByteStream> Connection<S> {
             });
             drained.unwrap_or(true)
         });
+        let mut over = drained;
         while !over && pause.timeout.as_mut().poll(cx).is_ready() {
             if !pause.is_worth_prolonging(now) {
                 over = true;
@@ -801,6 +806,7 @@ impl<S: ByteStream> Connection<S> {
             pause.timeout.as_mut().reset(next);
         }
         if over {
+            self.forbearance = if drained { 0 } else { PRESSURE_EVERY };
             self.pause = None;
             self.set_reading(true);
             return Poll::Ready(());

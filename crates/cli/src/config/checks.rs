@@ -10,6 +10,7 @@ use martlet_topic::TopicFilter;
 use super::listener_checks;
 use super::problem::Problem;
 use super::settings::Settings;
+use super::storage;
 use super::suggest::nearest;
 use super::tree::{KeyPath, Node};
 
@@ -103,18 +104,7 @@ fn program(settings: &Settings, checker: &mut Checker<'_>) {
         &0,
         &WORKER_THREADS_MAX,
     );
-    if program.storage.backend != "memory" {
-        let backend = &program.storage.backend;
-        let known = ["embedded", "rocksdb", "redis"].contains(&backend.as_str());
-        let message = if known {
-            format!("is \"{backend}\", which this build does not contain")
-        } else {
-            format!("is \"{backend}\", which is no storage")
-        };
-        checker.add("storage.backend", message).help = Some(
-            "write backend = \"memory\": sessions, queues and retained messages then end with the process".to_owned(),
-        );
-    }
+    storage::check(&program.storage, checker);
     if let Some((message, help)) = log_level_problem(&program.log.level) {
         checker.add("log.level", message).help = help;
     }

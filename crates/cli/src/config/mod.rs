@@ -13,6 +13,7 @@ mod print;
 mod problem;
 mod schema;
 mod settings;
+mod storage;
 mod suggest;
 mod tree;
 
@@ -24,6 +25,7 @@ pub use settings::{
     CertAndKey, ClientCert, Identity, Listener, ListenerTls, Log, LogFormat, MinVersion, Program,
     Settings, Storage,
 };
+pub use storage::FsyncPolicy;
 pub use tree::{KeyPath, Origin, Step};
 
 use std::io::Read as _;

@@ -8,6 +8,8 @@ use martlet_transport::{
 };
 use serde::{Deserialize, Serialize};
 
+pub use super::storage::Storage;
+
 /// Everything that can be set. In a file the tables of [`Config`] stand at the top, beside those of [`Program`].
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Settings {
@@ -84,22 +86,6 @@ pub enum LogFormat {
     Human,
     /// One JSON object a line.
     Json,
-}
-
-/// Where messages and sessions are kept.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Storage {
-    /// `memory` is the only one in this build: what it holds ends with the process.
-    pub backend: String,
-}
-
-impl Default for Storage {
-    fn default() -> Self {
-        Self {
-            backend: "memory".to_owned(),
-        }
-    }
 }
 
 /// A place where clients connect.

@@ -45,7 +45,7 @@ fn distance(a: &str, b: &str) -> usize {
 }
 
 /// What settings of other brokers are called here: their word, our key, and a remark.
-const ELSEWHERE: [(&str, &str); 22] = [
+const ELSEWHERE: [(&str, &str); 23] = [
     ("allow_anonymous", "set `allow = true` in [anonymous]"),
     (
         "password_file",
@@ -69,11 +69,12 @@ const ELSEWHERE: [(&str, &str); 22] = [
         "protocol",
         "the protocol is the scheme of a listener's `url`: tcp:// or ws://",
     ),
-    ("persistence", "the only storage of this build is in memory"),
     (
-        "persistence_location",
-        "the only storage of this build is in memory",
+        "persistence",
+        "everything durable is kept unless [storage] has `backend = \"memory\"`",
     ),
+    ("persistence_location", "set `path` in [storage]"),
+    ("autosave_interval", "set `fsync` in [storage]"),
     ("max_connections", "set `connections_max` in [limits]"),
     ("max_packet_size", "set `maximum_packet_size` in [mqtt]"),
     ("message_size_limit", "set `maximum_packet_size` in [mqtt]"),

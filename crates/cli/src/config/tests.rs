@@ -176,7 +176,7 @@ error: m.toml:2:11: `storage.backend` is "rocksdb", which this build does not co
   |
 2 | backend = 'rocksdb'
   |           ^^^^^^^^^
-  help: write backend = "memory": sessions, queues and retained messages then end with the process"#,
+  help: write backend = "embedded" to keep everything in a directory, or "memory": sessions, queues and retained messages then end with the process"#,
     );
     check(
         "[log]\nlevel = 'inof'\n",

@@ -8,7 +8,15 @@ use crate::config::{Loaded, load};
 use crate::logging::LogHandle;
 
 /// Keys, or tables by their names, that are looked at only when the process starts.
-const AT_START: [&str; 3] = ["pid_file", "log.format", "storage.backend"];
+const AT_START: [&str; 7] = [
+    "pid_file",
+    "log.format",
+    "storage.backend",
+    "storage.path",
+    "storage.fsync",
+    "storage.fsync_interval",
+    "storage.reserve",
+];
 
 /// Reads the configuration again and applies it; returns the one that is in force afterwards.
 pub async fn reload(
