@@ -9,6 +9,7 @@
 //! * [`load`]: opening a store, row by row, without reading queued bodies.
 //! * [`MemoryStorage`], and with the feature `contract` the suite that every backend runs and a committer
 //!   that commits when told.
+//! * With the feature `transfer`: rows in words, export and import as JSON lines, and a check.
 //!
 //! Deliberately absent: MQTT session logic, an asynchronous runtime, any other backend.
 
@@ -23,6 +24,8 @@ mod message;
 mod op;
 mod planner;
 mod record;
+#[cfg(feature = "transfer")]
+pub mod transfer;
 
 pub use backend::{KEY_BYTES_MAX, Storage, StorageError, Table, Usage, Value, Write};
 #[cfg(any(test, feature = "contract"))]

@@ -72,6 +72,27 @@ pub fn load(
     storage: &dyn Storage,
     visitor: &mut dyn Visitor,
 ) -> Result<(Planner, Opened), StorageError> {
+    let (planner, cleanup) = read(storage, visitor)?;
+    if !cleanup.is_empty() {
+        storage.apply(&cleanup)?;
+        storage.sync()?;
+    }
+    let meta = planner.meta();
+    let opened = Opened {
+        lsn: meta.lsn,
+        committed: meta.committed,
+        last_session: meta.last_session,
+        last_message: meta.last_message,
+        removed: cleanup.len(),
+    };
+    Ok((planner, opened))
+}
+
+/// As [`load`], but changes nothing: returns what removes the rows that belong to nothing.
+pub(crate) fn read(
+    storage: &dyn Storage,
+    visitor: &mut dyn Visitor,
+) -> Result<(Planner, Vec<Write>), StorageError> {
     let mut meta = None;
     storage.get(Table::Meta, &[], &mut |value| {
         meta = Some(Meta::decode(value));
@@ -151,19 +172,7 @@ pub fn load(
     let Load {
         planner, cleanup, ..
     } = load;
-    if !cleanup.is_empty() {
-        storage.apply(&cleanup)?;
-        storage.sync()?;
-    }
-    let meta = planner.meta();
-    let opened = Opened {
-        lsn: meta.lsn,
-        committed: meta.committed,
-        last_session: meta.last_session,
-        last_message: meta.last_message,
-        removed: cleanup.len(),
-    };
-    Ok((planner, opened))
+    Ok((planner, cleanup))
 }
 
 struct Load<'a> {
@@ -234,13 +243,13 @@ impl Load<'_> {
 }
 
 /// A key that starts with a session.
-struct Keyed<'a> {
-    session: SessionId,
-    rest: &'a [u8],
+pub(crate) struct Keyed<'a> {
+    pub(crate) session: SessionId,
+    pub(crate) rest: &'a [u8],
 }
 
 impl<'a> Keyed<'a> {
-    fn new(key: &'a [u8]) -> Result<Self, RecordError> {
+    pub(crate) fn new(key: &'a [u8]) -> Result<Self, RecordError> {
         let (session, rest) = key.split_first_chunk().ok_or(RecordError::Truncated)?;
         Ok(Self {
             session: SessionId::new(u64::from_be_bytes(*session)),
@@ -248,7 +257,7 @@ impl<'a> Keyed<'a> {
         })
     }
 
-    fn end(self) -> Result<SessionId, RecordError> {
+    pub(crate) fn end(self) -> Result<SessionId, RecordError> {
         if self.rest.is_empty() {
             Ok(self.session)
         } else {
@@ -256,7 +265,7 @@ impl<'a> Keyed<'a> {
         }
     }
 
-    fn packet_id(self) -> Result<(SessionId, PacketId), RecordError> {
+    pub(crate) fn packet_id(self) -> Result<(SessionId, PacketId), RecordError> {
         let id: [u8; 2] = self
             .rest
             .try_into()

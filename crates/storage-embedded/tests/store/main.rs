@@ -8,3 +8,4 @@ mod exchange;
 mod format;
 mod places;
 mod support;
+mod transfer;
