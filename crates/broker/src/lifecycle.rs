@@ -36,6 +36,8 @@ pub(crate) struct Attached {
     core: Arc<Core>,
     session: Option<Arc<Session>>,
     epoch: u64,
+    /// What the session's generation was then.
+    pub(crate) generation: u64,
     pub(crate) present: bool,
     /// CONNACK waits for this batch.
     pub(crate) lsn: Lsn,
@@ -119,6 +121,7 @@ impl Core {
             })
             .ok_or(ReasonCode::UnspecifiedError)?;
         let mut ops = Vec::new();
+        let generation;
         if session.durable {
             ops.push(StoreOp::PutSession {
                 session: session.id,
@@ -137,6 +140,8 @@ impl Core {
             state.expiry_secs = request.expiry_secs;
             state.expires = None;
             state.username.clone_from(&request.identity.username);
+            self.timers.cancel(&mut state.deadlines);
+            generation = state.generation;
             // A resumed session's pending will is suppressed; a fresh will replaces it [MQTT-3.1.3-9].
             let old = std::mem::replace(&mut state.will, request.will.map(Box::new));
             ops.extend(self.will_op(session.id, old.is_some(), state.will.as_deref(), None));
@@ -151,6 +156,7 @@ impl Core {
             core: Arc::clone(self),
             session: Some(session),
             epoch,
+            generation,
             present,
             lsn,
         })
@@ -254,9 +260,11 @@ impl Core {
             if !with_will && state.will.take().is_some() {
                 will_op = self.will_op(session.id, true, None, None);
             }
+            self.timers.cancel(&mut state.deadlines);
             let ends = state.expiry_secs == 0;
             state.expires =
                 (state.expiry_secs != u32::MAX).then(|| now.plus_secs(state.expiry_secs));
+            let state = &mut *state;
             if let Some(will) = &state.will {
                 // The will is due at its delay or with the session, whichever comes first (3.1.3.2.2).
                 let delay = will.delay_secs.min(state.expiry_secs);
@@ -269,7 +277,7 @@ impl Core {
                         session: Arc::downgrade(session),
                         generation: state.generation,
                     };
-                    self.timers.at(at, due);
+                    self.timers.set(&mut state.deadlines.will, at, due);
                 }
             }
             if let (false, Some(expires)) = (ends, state.expires) {
@@ -277,7 +285,7 @@ impl Core {
                     session: Arc::downgrade(session),
                     generation: state.generation,
                 };
-                self.timers.at(expires, due);
+                self.timers.set(&mut state.deadlines.session, expires, due);
             }
             (ends, state.generation)
         };
@@ -334,6 +342,7 @@ impl Core {
         let (subscriptions, will) = {
             let mut state = session.state.lock();
             state.generation += 1;
+            self.timers.cancel(&mut state.deadlines);
             (std::mem::take(&mut state.subscriptions), state.will.take())
         };
         for filter in subscriptions.filters() {

@@ -183,19 +183,20 @@ impl Core {
         }
         self.directory.restore(&session);
         let weak = || Arc::downgrade(&session);
+        let mut state = session.state.lock();
         if let Some(due) = will_due {
             let will = Due::Will {
                 session: weak(),
                 generation: 1,
             };
-            self.timers.at(due, will);
+            self.timers.set(&mut state.deadlines.will, due, will);
         }
         if let Some(at) = expires {
             let expiry = Due::Expiry {
                 session: weak(),
                 generation: 1,
             };
-            self.timers.at(at, expiry);
+            self.timers.set(&mut state.deadlines.session, at, expiry);
         }
     }
 

@@ -16,14 +16,16 @@
 //!
 //! Deliberately absent: sessions, outboxes, the store. Order of locks: a turn, a shard, then whatever the callback takes.
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering, fence};
 
 use martlet_storage::{Message, Timestamp};
 use martlet_topic::{Cursor, RetainedTree, TopicFilter, TopicHasher, TopicName};
 use parking_lot::{Mutex, MutexGuard, RwLock};
 
-/// A selective walk seeks in every shard, a publisher shares its lock with 1/64 of the topics.
+/// A selective walk seeks in every shard that is not empty, a publisher shares its lock with 1/63 of the topics.
 const SHARDS: usize = 64;
+/// The broker's own topics, which wildcards at the beginning do not see, have the last shard for themselves.
+const OWN_SHARD: usize = SHARDS - 1;
 
 /// All retained messages of a broker.
 pub(crate) struct Retained {
@@ -31,6 +33,9 @@ pub(crate) struct Retained {
     shards: Box<[RwLock<Shard>]>,
     /// One for each shard.
     turns: Box<[Mutex<()>]>,
+    /// A bit for each shard that may not be empty; set before the first message comes in, cleared with the last, both
+    /// under the shard's write lock. Most subscriptions find nothing, and that should cost next to nothing.
+    occupied: AtomicU64,
     count: AtomicUsize,
     bytes: AtomicU64,
     max_count: AtomicUsize,
@@ -88,6 +93,7 @@ impl Retained {
             hasher: TopicHasher::random(),
             shards: (0..SHARDS).map(|_| shard()).collect(),
             turns: (0..SHARDS).map(|_| Mutex::new(())).collect(),
+            occupied: AtomicU64::new(0),
             count: AtomicUsize::new(0),
             bytes: AtomicU64::new(0),
             max_count: AtomicUsize::new(max_count),
@@ -125,9 +131,10 @@ impl Retained {
             self.remove(message.topic());
             return Ok(());
         }
-        let mut shard = self.shard(message.topic()).write();
+        let place = self.place(message.topic());
+        let mut shard = self.shards[place].write();
         self.reserve(&shard, &message)?;
-        shard.insert(message);
+        self.insert(place, &mut shard, message);
         Ok(())
     }
 
@@ -135,20 +142,35 @@ impl Retained {
     pub(crate) fn restore(&self, message: Message) {
         self.count.fetch_add(1, Ordering::Relaxed);
         self.bytes.fetch_add(len(&message), Ordering::Relaxed);
-        self.shard(message.topic()).write().insert(message);
+        let place = self.place(message.topic());
+        self.insert(place, &mut self.shards[place].write(), message);
+    }
+
+    fn insert(&self, place: usize, shard: &mut Shard, message: Message) {
+        if shard.topics.is_empty() {
+            self.occupied.fetch_or(1 << place, Ordering::Release);
+        }
+        shard.insert(message);
+        // A publisher writes here and then reads the router, a subscriber writes there and then reads `occupied`: one of
+        // them sees the other.
+        fence(Ordering::SeqCst);
+    }
+
+    /// Takes a message out of its shard.
+    fn take(&self, place: usize, shard: &mut Shard, topic: &str) -> Option<Message> {
+        let removed = shard.topics.remove(TopicName::trusted(topic))?;
+        if shard.topics.is_empty() {
+            self.occupied.fetch_and(!(1 << place), Ordering::Release);
+        }
+        self.subtract(&removed);
+        Some(removed)
     }
 
     /// Removes the retained message of `topic` [MQTT-3.3.1-6] and returns whether there was one.
     pub(crate) fn remove(&self, topic: &str) -> bool {
-        let removed = self
-            .shard(topic)
-            .write()
-            .topics
-            .remove(TopicName::trusted(topic));
-        if let Some(old) = &removed {
-            self.subtract(old);
-        }
-        removed.is_some()
+        let place = self.place(topic);
+        let mut shard = self.shards[place].write();
+        self.take(place, &mut shard, topic).is_some()
     }
 
     /// Calls `visit` with the messages whose topics match `filter`, and returns where to go on, or `None` at
@@ -169,15 +191,34 @@ impl Retained {
                 visit(message);
             }
         };
+        // A message that is stored while this looks is delivered live: the subscription is in the router already.
+        fence(Ordering::SeqCst);
+        let mut occupied = self.occupied.load(Ordering::Acquire);
         if !filter.has_wildcards() {
-            let shard = self.shard(filter.as_str()).read();
-            shard.topics.walk(filter, None, &mut 1, &mut visit_live);
+            let at = self.place(filter.as_str());
+            if occupied & (1 << at) != 0 {
+                let shard = self.shards[at].read();
+                shard.topics.walk(filter, None, &mut 1, &mut visit_live);
+            }
             return None;
         }
+        occupied &= if filter.as_str().starts_with('$') {
+            // `$SYS/#` has its shard; `$other/#` is as any topic.
+            u64::MAX
+        } else {
+            !(1 << OWN_SHARD)
+        };
         let mut place = place.unwrap_or_default();
         let mut budget = budget;
-        while let Some(shard) = self.shards.get(place.shard) {
-            place.after = shard.read().topics.walk(
+        while place.shard < self.shards.len() {
+            if occupied & (1 << place.shard) == 0 {
+                place = Place {
+                    shard: place.shard + 1,
+                    after: None,
+                };
+                continue;
+            }
+            place.after = self.shards[place.shard].read().topics.walk(
                 filter,
                 place.after.as_ref(),
                 &mut budget,
@@ -222,7 +263,8 @@ impl Retained {
     ) -> bool {
         loop {
             let mut slice = SWEEP_SLICE;
-            self.sweep_slice(&mut shard.write(), sweep, &mut slice, now, removed);
+            let at = sweep.place.shard;
+            self.sweep_slice(at, &mut shard.write(), sweep, &mut slice, now, removed);
             *budget = budget.saturating_sub(SWEEP_SLICE - slice);
             if sweep.place.after.is_none() {
                 return false;
@@ -235,6 +277,7 @@ impl Retained {
 
     fn sweep_slice(
         &self,
+        at: usize,
         shard: &mut Shard,
         sweep: &mut Sweep,
         budget: &mut usize,
@@ -259,8 +302,7 @@ impl Retained {
             );
         sweep.earliest = Some(earliest);
         for message in due {
-            shard.topics.remove(TopicName::trusted(message.topic()));
-            self.subtract(&message);
+            self.take(at, shard, message.topic());
             removed(&message);
         }
         if sweep.place.after.is_none() {
@@ -269,12 +311,11 @@ impl Retained {
         }
     }
 
-    fn shard(&self, topic: &str) -> &RwLock<Shard> {
-        &self.shards[self.place(topic)]
-    }
-
     fn place(&self, topic: &str) -> usize {
-        (self.hasher.hash(topic) >> 32) as usize % SHARDS
+        if topic.starts_with("$SYS/") {
+            return OWN_SHARD;
+        }
+        (self.hasher.hash(topic) >> 32) as usize % OWN_SHARD
     }
 
     /// Counts `message` in place of the one it replaces, if both limits allow it.

@@ -17,7 +17,9 @@ use martlet_codec::{QoS, ReasonCode};
 use martlet_session::{DropReason, Inbound, OutBuf, Outbound};
 use martlet_storage::{Message, MessageHead, MessageId, SessionId, Timestamp, WillRecord};
 
-use crate::{hooks::Identity, router, subscriptions::Subscriptions, sync::Mutex};
+use crate::{
+    hooks::Identity, router, subscriptions::Subscriptions, sync::Mutex, timers::Deadlines,
+};
 
 /// A client that cannot keep up drops thousands of messages a second; the log gets one line in this time.
 const DROPS_LOGGED_EVERY_MILLIS: u64 = 60_000;
@@ -102,6 +104,7 @@ pub(crate) struct State {
     /// When the session ends unless a client comes back.
     pub(crate) expires: Option<Timestamp>,
     pub(crate) username: Option<Arc<str>>,
+    pub(crate) deadlines: Deadlines,
 }
 
 /// A will, until it fires or is discarded.

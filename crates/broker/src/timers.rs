@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    num::NonZeroU64,
     sync::{Arc, Weak},
     time::Duration,
 };
@@ -28,6 +29,22 @@ pub(crate) enum Due {
     },
 }
 
+/// An entry that can be taken back.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Entry {
+    when: Timestamp,
+    number: NonZeroU64,
+}
+
+/// The entries of one session. What is replaced or no longer wanted is taken back, so that neither clients that come
+/// and go nor sessions that ended leave anything behind until a time that may be years away.
+#[derive(Debug, Default)]
+pub(crate) struct Deadlines {
+    /// The next visit while there is a connection, the expiry while there is none.
+    pub(crate) session: Option<Entry>,
+    pub(crate) will: Option<Entry>,
+}
+
 /// The deadlines.
 #[derive(Default)]
 pub(crate) struct Timers {
@@ -38,18 +55,23 @@ pub(crate) struct Timers {
 #[derive(Default)]
 struct Queue {
     /// The number keeps entries of one millisecond apart, in order of arrival.
-    due: BTreeMap<(Timestamp, u64), Due>,
-    next: u64,
+    due: BTreeMap<(Timestamp, NonZeroU64), Due>,
+    last: u64,
 }
 
 impl Timers {
-    pub(crate) fn at(&self, when: Timestamp, due: Due) {
+    /// Enters `due` in place of what `entry` is.
+    pub(crate) fn set(&self, entry: &mut Option<Entry>, when: Timestamp, due: Due) {
         let first = {
             let mut queue = self.queue.lock();
-            let number = queue.next;
-            queue.next += 1;
+            if let Some(old) = entry.take() {
+                queue.due.remove(&(old.when, old.number));
+            }
+            let number = NonZeroU64::MIN.saturating_add(queue.last);
+            queue.last += 1;
             let key = (when, number);
             queue.due.insert(key, due);
+            *entry = Some(Entry { when, number });
             queue
                 .due
                 .first_key_value()
@@ -60,14 +82,34 @@ impl Timers {
         }
     }
 
-    pub(crate) fn visit_at(&self, when: Timestamp, session: &Arc<Session>, epoch: u64) {
-        self.at(
-            when,
-            Due::Visit {
+    /// Takes both entries of a session back.
+    pub(crate) fn cancel(&self, deadlines: &mut Deadlines) {
+        let Deadlines { session, will } = std::mem::take(deadlines);
+        if session.is_none() && will.is_none() {
+            return;
+        }
+        let mut queue = self.queue.lock();
+        for entry in [session, will].into_iter().flatten() {
+            queue.due.remove(&(entry.when, entry.number));
+        }
+    }
+
+    /// Enters the next visit of connection `epoch`, unless something happened to the session since `generation`.
+    pub(crate) fn visit_at(
+        &self,
+        when: Timestamp,
+        session: &Arc<Session>,
+        epoch: u64,
+        generation: u64,
+    ) {
+        let mut state = session.state.lock();
+        if state.generation == generation {
+            let due = Due::Visit {
                 session: Arc::downgrade(session),
                 epoch,
-            },
-        );
+            };
+            self.set(&mut state.deadlines.session, when, due);
+        }
     }
 
     /// Takes what is due at `now`, at most `limit`; else tells when the next is due.

@@ -888,6 +888,7 @@ impl Core {
             u64::try_from(self.config.load().limits.slow_consumer_timeout.as_millis())
                 .unwrap_or(u64::MAX);
         let last_seen = session.last_seen();
+        let generation = session.state.lock().generation;
         let mut effects = martlet_session::Effects::default();
         let mut kick = None;
         let next = session.with_outbox(|outbox| {
@@ -931,7 +932,7 @@ impl Core {
         } else if let Some(Some(next)) = next {
             // A millisecond later than the deadline, so that a visit never comes just before it.
             self.timers
-                .visit_at(now.plus_millis(next + 1), session, epoch);
+                .visit_at(now.plus_millis(next + 1), session, epoch, generation);
         }
     }
 

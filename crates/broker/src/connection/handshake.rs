@@ -477,7 +477,7 @@ fn enter<S: ByteStream>(
         keep_alive_secs,
         clean_start,
     } = accepted;
-    let present = attached.present;
+    let (present, generation) = (attached.present, attached.generation);
     let (session, epoch) = attached.into_parts()?;
     let packet = Packet::ConnAck(ConnAck {
         session_present: present,
@@ -521,6 +521,7 @@ fn enter<S: ByteStream>(
         core.clock.now().plus_millis(first_visit + 1),
         &session,
         epoch,
+        generation,
     );
     Some(Connection::new(Start {
         core,
