@@ -12,6 +12,7 @@
 mod bench;
 mod conformance;
 mod fuzz;
+mod instructions;
 mod interop;
 mod tidy;
 mod workspace;
@@ -39,6 +40,8 @@ enum Task {
     Interop(interop::Options),
     /// Compare Martlet with the brokers installed here, under the same load
     Bench(bench::Options),
+    /// Count the instructions of the hot paths and refuse a rise without a reason
+    Instructions(instructions::Options),
     /// Report which statements of the specifications a test shows, and whether the tests can fail
     Conformance(conformance::Options),
 }
@@ -73,6 +76,7 @@ fn main() -> ExitCode {
         Task::Fuzz(options) => fuzz::run(&options),
         Task::Interop(options) => interop::run(&options),
         Task::Bench(options) => bench::run(&options),
+        Task::Instructions(options) => instructions::run(&options),
         Task::Conformance(options) => conformance::run(&options),
     };
     match outcome {

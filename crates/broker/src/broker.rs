@@ -18,6 +18,7 @@ use crate::{
     hooks::{Authenticator, Authorizer, ClusterPort, Hooks, NoHooks, Standalone},
     listen::{ListenerInfo, Listeners},
     restore::Rows,
+    router::RouteMemo,
     tasks,
 };
 
@@ -378,6 +379,15 @@ impl Broker {
             }
             stopped.await;
         }
+    }
+
+    /// The router as one publisher sees it: how many filters match a topic name. For `crates/instructions`, and no part of
+    /// the interface.
+    #[doc(hidden)]
+    pub fn routes(&self) -> impl FnMut(&str) -> usize + use<> {
+        let core = Arc::clone(&self.core);
+        let mut memo = RouteMemo::default();
+        move |topic| core.router.route(topic, &mut memo).len()
     }
 
     /// Whether the store has failed, so that nothing can be acknowledged any more and the process should end.

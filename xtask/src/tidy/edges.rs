@@ -35,12 +35,16 @@ const EDGES: &[(&str, Allowed)] = &[
         Allowed::AllBut(&["storage-embedded", "storage-rocksdb", "storage-redis"]),
     ),
     ("broker-bin", Allowed::AllBut(&[])),
+    (
+        "instructions",
+        Allowed::Only(&["codec", "topic", "session", "storage", "broker"]),
+    ),
     ("xtask", Allowed::AllBut(&[])),
     ("interop", Allowed::AllBut(&[])),
 ];
 
 /// Crates that nothing may depend on.
-const NEVER_USED: &[&str] = &["broker-bin", "interop", "xtask"];
+const NEVER_USED: &[&str] = &["broker-bin", "instructions", "interop", "xtask"];
 
 /// Outside crates with few places where they belong: (crate, folders that may name it, why).
 const OUTSIDE: &[(&str, &[&str], &str)] = &[
@@ -51,7 +55,7 @@ const OUTSIDE: &[(&str, &[&str], &str)] = &[
     ),
     (
         "toml",
-        &["cli", "interop"],
+        &["cli", "interop", "xtask"],
         "configuration files are read in `cli` only",
     ),
     (
@@ -62,6 +66,7 @@ const OUTSIDE: &[(&str, &[&str], &str)] = &[
             "client",
             "cli",
             "broker-bin",
+            "instructions",
             "interop",
         ],
         "this crate stays free of I/O and tasks",
