@@ -38,4 +38,6 @@ mod work;
 
 pub use broker::{Broker, Builder, ConfigError};
 pub use listen::ListenerInfo;
-pub use martlet_transport::{BindError, ListenAddress, ListenerOptions, PeerCertificate, TlsError};
+pub use martlet_transport::{
+    BindError, ListenAddress, ListenerOptions, Network, PeerCertificate, TlsError,
+};

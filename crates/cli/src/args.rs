@@ -76,7 +76,7 @@ pub struct ConfigArgs {
         hide_env_values = true
     )]
     pub config: Option<PathBuf>,
-    /// Listen here instead: tcp://ADDRESS:PORT, tls://, ws:// or wss:// (repeatable; port 0 takes a free one)
+    /// Listen here instead: tcp://ADDRESS:PORT, tls://, ws://, wss://, quic:// or unix:///PATH (repeatable; port 0 takes a free one)
     #[arg(long, value_name = "URL")]
     pub listen: Vec<String>,
     /// Certificate (PEM) of the tls:// and wss:// addresses of --listen

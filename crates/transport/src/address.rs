@@ -9,6 +9,9 @@ use std::str::FromStr;
 const MQTT_PORT: u16 = 1883;
 /// The same for `tls://`, `mqtts://` and `ssl://`.
 const MQTTS_PORT: u16 = 8883;
+/// The UDP port of `quic://`, as other brokers have it.
+#[cfg(feature = "quic")]
+const QUIC_PORT: u16 = 14567;
 /// The TCP port that is meant where a `ws://` address to connect to names none.
 const HTTP_PORT: u16 = 80;
 /// The same for `wss://`.
@@ -43,7 +46,7 @@ impl fmt::Display for HostPort {
 }
 
 /// Where to listen, as `tcp://127.0.0.1:1883`, `tls://0.0.0.0:8883`, `ws://[::1]:8083/mqtt`,
-/// `wss://0.0.0.0:8084` or `unix:///run/martlet.sock`.
+/// `wss://0.0.0.0:8084`, `quic://0.0.0.0:14567` or `unix:///run/martlet.sock`.
 ///
 /// A name is resolved when the listener binds.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -70,6 +73,9 @@ pub enum ListenAddress {
     },
     /// A Unix socket in the file system; an absolute path.
     Unix(PathBuf),
+    /// QUIC over UDP; port 14567 when the URL names none.
+    #[cfg(feature = "quic")]
+    Quic(HostPort),
 }
 
 impl ListenAddress {
@@ -78,6 +84,8 @@ impl ListenAddress {
         match self {
             Self::Tcp(at) | Self::Ws { at, .. } | Self::Tls(at) | Self::Wss { at, .. } => Some(at),
             Self::Unix(_) => None,
+            #[cfg(feature = "quic")]
+            Self::Quic(at) => Some(at),
         }
     }
 
@@ -89,12 +97,19 @@ impl ListenAddress {
             Self::Tls(_) => "tls",
             Self::Wss { .. } => "wss",
             Self::Unix(_) => "unix",
+            #[cfg(feature = "quic")]
+            Self::Quic(_) => "quic",
         }
     }
 
     /// Whether its connections are encrypted, so that it needs a certificate.
     pub fn is_tls(&self) -> bool {
-        matches!(self, Self::Tls(_) | Self::Wss { .. })
+        match self {
+            Self::Tls(_) | Self::Wss { .. } => true,
+            #[cfg(feature = "quic")]
+            Self::Quic(_) => true,
+            _ => false,
+        }
     }
 
     /// Whether it speaks WebSocket.
@@ -118,6 +133,8 @@ impl fmt::Display for ListenAddress {
                 write!(f, "{}://{at}{path}", self.scheme())
             }
             Self::Unix(path) => write!(f, "unix://{}", path.display()),
+            #[cfg(feature = "quic")]
+            Self::Quic(at) => write!(f, "quic://{at}"),
         }
     }
 }
@@ -142,6 +159,8 @@ impl FromStr for ListenAddress {
         match url.scheme {
             "tcp" | "mqtt" => Ok(Self::Tcp(url.pathless(text)?)),
             "tls" | "mqtts" | "ssl" => Ok(Self::Tls(url.pathless(text)?)),
+            #[cfg(feature = "quic")]
+            "quic" => Ok(Self::Quic(url.pathless(text)?)),
             "ws" | "wss" if url.port.is_none() => fail(format!(
                 "a WebSocket listener needs a port, as in {}://127.0.0.1:8083",
                 url.scheme
@@ -186,6 +205,9 @@ pub enum ConnectAddress {
     },
     /// A Unix socket in the file system; an absolute path.
     Unix(PathBuf),
+    /// QUIC over UDP; port 14567 when the URL names none.
+    #[cfg(feature = "quic")]
+    Quic(HostPort),
 }
 
 impl ConnectAddress {
@@ -194,12 +216,19 @@ impl ConnectAddress {
         match self {
             Self::Tcp(at) | Self::Ws { at, .. } | Self::Tls(at) | Self::Wss { at, .. } => Some(at),
             Self::Unix(_) => None,
+            #[cfg(feature = "quic")]
+            Self::Quic(at) => Some(at),
         }
     }
 
     /// Whether the connection is encrypted.
     pub fn is_tls(&self) -> bool {
-        matches!(self, Self::Tls(_) | Self::Wss { .. })
+        match self {
+            Self::Tls(_) | Self::Wss { .. } => true,
+            #[cfg(feature = "quic")]
+            Self::Quic(_) => true,
+            _ => false,
+        }
     }
 }
 
@@ -227,6 +256,8 @@ impl fmt::Display for ConnectAddress {
             Self::Ws { at, path } => write!(f, "ws://{at}{path}"),
             Self::Wss { at, path } => write!(f, "wss://{at}{path}"),
             Self::Unix(path) => write!(f, "unix://{}", path.display()),
+            #[cfg(feature = "quic")]
+            Self::Quic(at) => write!(f, "quic://{at}"),
         }
     }
 }
@@ -255,6 +286,8 @@ impl FromStr for ConnectAddress {
         match url.scheme {
             "tcp" | "mqtt" => Ok(Self::Tcp(url.pathless(text)?)),
             "tls" | "mqtts" | "ssl" => Ok(Self::Tls(url.pathless(text)?)),
+            #[cfg(feature = "quic")]
+            "quic" => Ok(Self::Quic(url.pathless(text)?)),
             "ws" => Ok(Self::Ws {
                 path: url.path.unwrap_or("/").to_owned(),
                 at: url.host_port(),
@@ -367,6 +400,8 @@ impl<'a> Url<'a> {
             "tls" | "mqtts" | "ssl" => MQTTS_PORT,
             "ws" => HTTP_PORT,
             "wss" => HTTPS_PORT,
+            #[cfg(feature = "quic")]
+            "quic" => QUIC_PORT,
             _ => MQTT_PORT,
         }
     }
@@ -390,9 +425,10 @@ impl<'a> Url<'a> {
 
     fn unknown_scheme(&self) -> String {
         match self.scheme {
+            "quic" => "this build has no QUIC".into(),
             "http" => "for WebSocket write ws instead of http".into(),
             "https" => "for WebSocket over TLS write wss instead of https".into(),
-            other => format!("unknown scheme `{other}`: use tcp, tls, ws, wss or unix"),
+            other => format!("unknown scheme `{other}`: use tcp, tls, ws, wss, quic or unix"),
         }
     }
 }
@@ -450,6 +486,8 @@ mod tests {
             ("tls://[::]:1", "tls://[::]:1"),
             ("wss://host:8084/mqtt", "wss://host:8084/mqtt"),
             ("unix:///run/martlet.sock", "unix:///run/martlet.sock"),
+            #[cfg(feature = "quic")]
+            ("quic://host", "quic://host:14567"),
             ("unix:///tmp/a b:c", "unix:///tmp/a b:c"),
         ] {
             let address: ListenAddress = text.parse().expect(text);

@@ -38,9 +38,19 @@ impl Default for ConnectOptions {
 /// # Errors
 /// What the resolver, the operating system, TLS or the server's HTTP answer said.
 pub async fn connect(address: &ConnectAddress, options: &ConnectOptions) -> io::Result<Stream> {
+    #[cfg(unix)]
+    if let ConnectAddress::Unix(path) = address {
+        let stream = tokio::net::UnixStream::connect(path).await?;
+        return Ok(Stream::Unix(stream));
+    }
     let Some(at) = address.host_port() else {
         return Err(io::ErrorKind::Unsupported.into());
     };
+    #[cfg(feature = "quic")]
+    if let ConnectAddress::Quic(_) = address {
+        let candidates = tokio::net::lookup_host((at.host.as_str(), at.port)).await?;
+        return crate::quic::connect(candidates, &at.host, &options.tls).await;
+    }
     let stream = TcpStream::connect((at.host.as_str(), at.port)).await?;
     stream.set_nodelay(options.nodelay)?;
     if let Some(secs) = options.keepalive_secs {
@@ -48,7 +58,6 @@ pub async fn connect(address: &ConnectAddress, options: &ConnectOptions) -> io::
         SockRef::from(&stream).set_tcp_keepalive(&keepalive)?;
     }
     match address {
-        ConnectAddress::Tcp(_) | ConnectAddress::Unix(_) => Ok(Stream::Tcp(stream)),
         ConnectAddress::Ws { path, .. } => {
             let stream = ws_connect(stream, &at.to_string(), path, &options.ws).await?;
             Ok(Stream::Ws(stream))
@@ -62,5 +71,7 @@ pub async fn connect(address: &ConnectAddress, options: &ConnectOptions) -> io::
             let stream = ws_connect(stream, &at.to_string(), path, &options.ws).await?;
             Ok(Stream::Wss(stream))
         }
+        // The others have returned.
+        _ => Ok(Stream::Tcp(stream)),
     }
 }

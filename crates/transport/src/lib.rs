@@ -1,4 +1,4 @@
-//! Listeners and byte streams: TCP, TLS, WebSocket and Unix sockets behind one interface.
+//! Listeners and byte streams: TCP, TLS, WebSocket, QUIC and Unix sockets behind one interface.
 //!
 //! A [`Listener`] accepts raw connections; [`Accepted::establish`] runs whatever has to happen
 //! before bytes flow (TLS, the WebSocket upgrade) in the task of that connection, under the
@@ -12,26 +12,39 @@
 //! [`ListenAddress`], a field of [`ListenerOptions`], a step inside [`Accepted::establish`] and a
 //! variant of [`Stream`]; these enums are `#[non_exhaustive]`.
 
+mod accepted;
 mod address;
+mod certificates;
 mod close;
 mod connect;
 mod listener;
+mod network;
+mod proxy;
+#[cfg(feature = "quic")]
+mod quic;
 mod stream;
 mod tls;
+#[cfg(unix)]
+mod unix;
 mod ws;
 
+pub use accepted::{Accepted, EstablishError, Established, IdentitySource, Peer};
 pub use address::{AddressError, ConnectAddress, HostPort, ListenAddress};
+pub use certificates::Certificates;
 pub use close::{CLOSE_DRAIN_BYTES_MAX, close_gracefully};
 pub use connect::{ConnectOptions, connect};
-pub use listener::{
-    Accepted, BindError, Certificates, EstablishError, Established, IdentitySource, Listener,
-    ListenerOptions, is_fd_exhaustion, is_peer_gone,
-};
+pub use listener::{BindError, Listener, ListenerOptions, is_fd_exhaustion, is_peer_gone};
+pub use network::{Network, NetworkError};
+pub use proxy::{ProxyError, ProxyHeader, ProxyParse};
+#[cfg(feature = "quic")]
+pub use quic::QuicStream;
 pub use stream::{ByteStream, Stream};
 pub use tls::{
     CertificateFiles, ClientAuth, PeerCertificate, TlsClientOptions, TlsError, TlsOptions,
     TlsStream, TlsVersion,
 };
+#[cfg(unix)]
+pub use unix::UnixOptions;
 pub use ws::{
     FrameError, Role, UpgradeError, WsClientOptions, WsOptions, WsStream, ws_accept, ws_connect,
     ws_stream,

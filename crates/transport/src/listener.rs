@@ -1,14 +1,18 @@
-//! Listening sockets, and the step from an accepted socket to an established stream.
+//! Listening sockets and their settings.
 
-use crate::address::ListenAddress;
-use crate::stream::Stream;
+use crate::accepted::{Accepted, IdentitySource, Peer, Raw};
+use crate::address::{HostPort, ListenAddress};
+use crate::certificates::Certificates;
+use crate::network::Network;
 use crate::tls::{PeerCertificate, TlsError, TlsOptions, TlsServer};
-use crate::ws::{UpgradeError, WsOptions, ws_accept};
+#[cfg(unix)]
+use crate::unix::{UnixOptions, UnixSocket};
+use crate::ws::WsOptions;
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 
 /// How a listener treats its socket and the connections it accepts.
@@ -23,9 +27,30 @@ pub struct ListenerOptions {
     /// Sends small packets at once (`TCP_NODELAY`). Default true: acknowledgements are tiny and
     /// whole batches are written in one call.
     pub nodelay: bool,
-    /// Idle seconds after which the kernel probes the peer; `None` (default) leaves it to the
-    /// keep alive of the protocol above. Values above 32,767 are refused by Linux.
+    /// Idle seconds after which the kernel probes the peer, three times, a third of that apart;
+    /// `None` (default) leaves it to the keep alive of the protocol above. Values above 32,767 are
+    /// refused by Linux.
     pub keepalive_secs: Option<u32>,
+    /// Seconds after which the kernel gives up a connection whose peer acknowledges nothing of what
+    /// was sent (`TCP_USER_TIMEOUT`; Linux only, ignored elsewhere). Default `None`: the system's
+    /// 15 minutes or so.
+    pub user_timeout_secs: Option<u32>,
+    /// Whether an IPv6 address takes IPv4 connections too: `[::]` those of every interface. Default
+    /// true.
+    pub dual_stack: bool,
+    /// The only network interface to take connections from, by name (Linux only, refused
+    /// elsewhere). Default `None`: all that have the address.
+    pub interface: Option<String>,
+    /// Whether the listener is for proxies, which tell with the PROXY protocol (version 1 or 2) who
+    /// really connects. Then every connection must begin with its header and come from one of
+    /// `trusted_proxies`. Default false: a header is no MQTT.
+    pub proxy_protocol: bool,
+    /// Networks of proxies: those that `proxy_protocol` takes connections from, and those whose
+    /// WebSocket requests may name the client in `X-Forwarded-For` or `X-Real-IP`. Default none.
+    pub trusted_proxies: Vec<Network>,
+    /// Settings of Unix sockets.
+    #[cfg(unix)]
+    pub unix: UnixOptions,
     /// Settings of WebSocket listeners.
     pub ws: WsOptions,
     /// Settings of TLS listeners, which need a certificate.
@@ -38,35 +63,6 @@ pub struct ListenerOptions {
     pub identity: Option<IdentitySource>,
 }
 
-/// What tells who a peer is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum IdentitySource {
-    /// The common name (CN) of its certificate.
-    CommonName,
-    /// The whole subject of its certificate, as RFC 4514 writes it.
-    Subject,
-    /// The first DNS name of its certificate.
-    DnsName,
-    /// The first URI of its certificate.
-    Uri,
-    /// The first e-mail address of its certificate.
-    Email,
-}
-
-impl IdentitySource {
-    fn of(self, certificate: &PeerCertificate) -> Option<String> {
-        let text = match self {
-            Self::CommonName => certificate.common_name.as_ref(),
-            Self::Subject => Some(&certificate.subject),
-            Self::DnsName => certificate.dns_names.first(),
-            Self::Uri => certificate.uris.first(),
-            Self::Email => certificate.emails.first(),
-        };
-        text.filter(|text| !text.is_empty()).cloned()
-    }
-}
-
 impl Default for ListenerOptions {
     fn default() -> Self {
         Self {
@@ -74,6 +70,13 @@ impl Default for ListenerOptions {
             reuse_port: false,
             nodelay: true,
             keepalive_secs: None,
+            user_timeout_secs: None,
+            dual_stack: true,
+            interface: None,
+            proxy_protocol: false,
+            trusted_proxies: Vec::new(),
+            #[cfg(unix)]
+            unix: UnixOptions::default(),
             ws: WsOptions::default(),
             tls: TlsOptions::default(),
             alpn: &["mqtt"],
@@ -97,7 +100,7 @@ pub enum BindError {
         source: io::Error,
     },
     /// The operating system refused.
-    #[error("cannot listen on {address}: {source}{}", hint(source))]
+    #[error("cannot listen on {address}: {source}{}", hint(address, source))]
     Bind {
         /// As configured.
         address: ListenAddress,
@@ -124,23 +127,27 @@ impl BindError {
     }
 }
 
-fn hint(error: &io::Error) -> &'static str {
+fn hint(address: &ListenAddress, error: &io::Error) -> &'static str {
     match error.kind() {
+        io::ErrorKind::PermissionDenied if address.host_port().is_some() => {
+            " (ports below 1024 need special rights)"
+        }
         io::ErrorKind::AddrInUse => {
             " (another program, perhaps another broker, listens there already)"
         }
         io::ErrorKind::AddrNotAvailable => " (no interface of this machine has this address)",
-        io::ErrorKind::PermissionDenied => " (ports below 1024 need special rights)",
         _ => "",
     }
 }
 
 /// What all connections of a listener share.
 #[derive(Debug)]
-struct Shared {
-    tls: Option<TlsServer>,
-    ws: Option<WsOptions>,
-    identity: Option<IdentitySource>,
+pub(crate) struct Shared {
+    pub(crate) tls: Option<TlsServer>,
+    pub(crate) ws: Option<WsOptions>,
+    pub(crate) identity: Option<IdentitySource>,
+    pub(crate) proxy: bool,
+    pub(crate) trusted: Vec<Network>,
 }
 
 impl Shared {
@@ -162,7 +169,8 @@ impl Shared {
             options.alpn
         };
         let tls = if address.is_tls() {
-            Some(TlsServer::load(options.tls.clone(), alpn)?)
+            let is_quic = address.scheme() == "quic";
+            Some(TlsServer::load(options.tls.clone(), alpn, is_quic)?)
         } else {
             None
         };
@@ -170,18 +178,46 @@ impl Shared {
             tls,
             ws,
             identity: options.identity,
+            proxy: options.proxy_protocol,
+            trusted: options.trusted_proxies.clone(),
         })
+    }
+
+    /// What the certificate says about who the peer is.
+    pub(crate) fn identity_in(&self, certificate: Option<&PeerCertificate>) -> Option<String> {
+        self.identity?.of(certificate?)
+    }
+}
+
+/// What is listened on.
+#[derive(Debug)]
+enum Door {
+    Tcp(TcpListener),
+    #[cfg(unix)]
+    Unix(UnixSocket),
+    #[cfg(feature = "quic")]
+    Quic(quinn::Endpoint),
+}
+
+#[cfg(feature = "quic")]
+impl Drop for Door {
+    fn drop(&mut self) {
+        if let Self::Quic(endpoint) = self {
+            // The socket lives on with its connections, but meets nobody new.
+            endpoint.set_server_config(None);
+        }
     }
 }
 
 /// A bound, listening socket.
 #[derive(Debug)]
 pub struct Listener {
-    socket: TcpListener,
-    local_addr: SocketAddr,
+    door: Door,
+    local_addr: Option<SocketAddr>,
     shared: Arc<Shared>,
     nodelay: bool,
     keepalive: Option<TcpKeepalive>,
+    user_timeout: Option<Duration>,
 }
 
 impl Listener {
@@ -198,47 +234,61 @@ impl Listener {
             address: address.clone(),
             source,
         })?;
-        let bind_error = |source| BindError::Bind {
-            address: address.clone(),
-            source,
-        };
-        let Some(at) = address.host_port() else {
-            return Err(bind_error(io::ErrorKind::Unsupported.into()));
-        };
-        let resolve_error = |source| BindError::Resolve {
-            address: address.clone(),
-            host: at.host.clone(),
-            source,
-        };
-        let candidates = tokio::net::lookup_host((at.host.as_str(), at.port))
-            .await
-            .map_err(resolve_error)?;
-        let mut last_error = None;
-        for candidate in candidates {
-            match listen(candidate, options) {
-                Ok(socket) => {
-                    return Ok(Self {
-                        local_addr: socket.local_addr().map_err(bind_error)?,
-                        socket,
-                        shared: Arc::new(shared),
-                        nodelay: options.nodelay,
-                        keepalive: options.keepalive_secs.map(|secs| {
-                            TcpKeepalive::new().with_time(Duration::from_secs(secs.into()))
-                        }),
-                    });
-                }
-                Err(error) => last_error = Some(error),
+        let door = match (address, address.host_port()) {
+            #[cfg(feature = "quic")]
+            (ListenAddress::Quic(_), Some(at)) => {
+                let config = shared.tls.as_ref().and_then(TlsServer::quic);
+                let open = |candidate| {
+                    let config = config.clone().ok_or(io::ErrorKind::InvalidInput)?;
+                    crate::quic::listen(listen_udp(candidate, options)?, config)
+                };
+                Door::Quic(bind_first(address, at, open).await?)
             }
-        }
-        Err(match last_error {
-            Some(source) => bind_error(source),
-            None => resolve_error(io::Error::new(io::ErrorKind::NotFound, "no address")),
+            (_, Some(at)) => {
+                let open = |candidate| listen(candidate, options);
+                Door::Tcp(bind_first(address, at, open).await?)
+            }
+            (_, None) => bind_unix(address, options)?,
+        };
+        let local_addr = match &door {
+            Door::Tcp(socket) => Some(socket.local_addr()),
+            #[cfg(unix)]
+            Door::Unix(_) => None,
+            #[cfg(feature = "quic")]
+            Door::Quic(endpoint) => Some(endpoint.local_addr()),
+        };
+        let local_addr = local_addr.transpose().map_err(|source| BindError::Bind {
+            address: address.clone(),
+            source,
+        })?;
+        Ok(Self {
+            door,
+            local_addr,
+            shared: Arc::new(shared),
+            nodelay: options.nodelay,
+            keepalive: options.keepalive_secs.map(keepalive),
+            user_timeout: options
+                .user_timeout_secs
+                .map(|secs| Duration::from_secs(secs.into())),
         })
     }
 
-    /// The address it listens on, with the real port where port 0 was asked for.
+    /// The address it listens on, with the real port where port 0 was asked for. A Unix socket has
+    /// none and gives `0.0.0.0:0`.
     pub fn local_addr(&self) -> SocketAddr {
-        self.local_addr
+        const NONE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
+        self.local_addr.unwrap_or(NONE)
+    }
+
+    /// Whether it can be reached from this machine only, and nobody in front of it passes others on.
+    pub fn is_local(&self) -> bool {
+        let local = self.local_addr.is_none_or(|at| at.ip().is_loopback());
+        local && !self.shared.proxy
+    }
+
+    /// Whether its connections come from proxies, which speak for others.
+    pub fn is_for_proxies(&self) -> bool {
+        self.shared.proxy
     }
 
     /// The certificates of a TLS listener, to look after while it accepts.
@@ -247,64 +297,117 @@ impl Listener {
         tls.then(|| Certificates(Arc::clone(&self.shared)))
     }
 
-    /// Waits for the next connection. Nothing has been read from it: TLS and a WebSocket upgrade
-    /// have not happened. Cancel safe.
+    /// Waits for the next connection. Nothing has been read from it: a PROXY header, TLS and a
+    /// WebSocket upgrade are still to come. Cancel safe.
     ///
     /// # Errors
     /// The listener stays usable. See [`is_fd_exhaustion`] and [`is_peer_gone`]; after other
     /// errors it is wise to pause before the next call.
     pub async fn accept(&mut self) -> io::Result<Accepted> {
-        let (stream, peer) = self.socket.accept().await?;
-        // A peer that is gone already makes these fail; its first read will tell.
+        let (peer, raw) = match &self.door {
+            Door::Tcp(socket) => {
+                let (stream, peer) = socket.accept().await?;
+                self.prepare(&stream);
+                (Peer::Socket(peer), Raw::Tcp(stream))
+            }
+            #[cfg(unix)]
+            Door::Unix(socket) => {
+                let (stream, _) = socket.listener.accept().await?;
+                (Peer::of_unix(&stream), Raw::Unix(stream))
+            }
+            #[cfg(feature = "quic")]
+            Door::Quic(endpoint) => {
+                let incoming = endpoint.accept().await;
+                let incoming = incoming.ok_or(io::ErrorKind::NotConnected)?;
+                let peer = Peer::Socket(incoming.remote_address());
+                (peer, Raw::Quic(Box::new(incoming)))
+            }
+        };
+        Ok(Accepted {
+            peer,
+            raw,
+            shared: Arc::clone(&self.shared),
+        })
+    }
+
+    /// A peer that is gone already makes these fail; its first read will tell.
+    fn prepare(&self, stream: &TcpStream) {
         if self.nodelay {
             drop(stream.set_nodelay(true));
         }
         if let Some(keepalive) = &self.keepalive {
-            drop(SockRef::from(&stream).set_tcp_keepalive(keepalive));
+            drop(SockRef::from(stream).set_tcp_keepalive(keepalive));
         }
-        Ok(Accepted {
-            peer,
-            stream,
-            shared: Arc::clone(&self.shared),
-        })
+        #[cfg(any(target_os = "linux", target_os = "android"))]
+        if self.user_timeout.is_some() {
+            drop(SockRef::from(stream).set_tcp_user_timeout(self.user_timeout));
+        }
     }
 }
 
-/// The certificates, keys and authorities of a TLS listener. New ones serve new connections; those
-/// that exist go on.
-#[derive(Clone, Debug)]
-pub struct Certificates(Arc<Shared>);
+/// Probes after `secs` of silence; a peer that answers none of three, a third of that apart, is gone.
+fn keepalive(secs: u32) -> TcpKeepalive {
+    let keepalive = TcpKeepalive::new().with_time(Duration::from_secs(secs.into()));
+    #[cfg(any(
+        target_os = "linux",
+        target_os = "android",
+        target_vendor = "apple",
+        windows
+    ))]
+    let keepalive = keepalive
+        .with_interval(Duration::from_secs(u64::from(secs / 3).max(1)))
+        .with_retries(3);
+    keepalive
+}
 
-impl Certificates {
-    /// Reads all files again; blocks while it reads.
-    ///
-    /// # Errors
-    /// What is wrong with which file; then everything stays as it was.
-    pub fn reload(&self) -> Result<(), TlsError> {
-        self.0.tls.as_ref().map_or(Ok(()), TlsServer::reload)
-    }
-
-    /// The same if a file has changed since the last attempt; `None` if none has. Cheap enough for
-    /// every few seconds.
-    pub fn reload_if_changed(&self) -> Option<Result<(), TlsError>> {
-        self.0.tls.as_ref().and_then(TlsServer::reload_if_changed)
-    }
-
-    /// When the first of the certificates in use expires.
-    pub fn not_after(&self) -> SystemTime {
-        let tls = self.0.tls.as_ref();
-        tls.map_or(SystemTime::UNIX_EPOCH, TlsServer::not_after)
-    }
-
-    /// Whole days until then; 0 on the last day, negative afterwards.
-    pub fn days_left(&self) -> i64 {
-        const DAY: u64 = 86_400;
-        let days = |distance: Duration| i64::try_from(distance.as_secs() / DAY).unwrap_or(i64::MAX);
-        match self.not_after().duration_since(SystemTime::now()) {
-            Ok(left) => days(left),
-            Err(past) => -1 - days(past.duration()),
+/// Binds the first address of a host that can be bound.
+async fn bind_first<T>(
+    address: &ListenAddress,
+    at: &HostPort,
+    open: impl Fn(SocketAddr) -> io::Result<T>,
+) -> Result<T, BindError> {
+    let resolve_error = |source| BindError::Resolve {
+        address: address.clone(),
+        host: at.host.clone(),
+        source,
+    };
+    let candidates = tokio::net::lookup_host((at.host.as_str(), at.port))
+        .await
+        .map_err(resolve_error)?;
+    let mut last_error = None;
+    for candidate in candidates {
+        match open(candidate) {
+            Ok(socket) => return Ok(socket),
+            Err(error) => last_error = Some(error),
         }
     }
+    Err(match last_error {
+        Some(source) => BindError::Bind {
+            address: address.clone(),
+            source,
+        },
+        None => resolve_error(io::Error::new(io::ErrorKind::NotFound, "no address")),
+    })
+}
+
+#[cfg(unix)]
+fn bind_unix(address: &ListenAddress, options: &ListenerOptions) -> Result<Door, BindError> {
+    let bound = match address {
+        ListenAddress::Unix(path) => UnixSocket::bind(path, options.backlog, &options.unix),
+        _ => Err(io::ErrorKind::Unsupported.into()),
+    };
+    bound.map(Door::Unix).map_err(|source| BindError::Bind {
+        address: address.clone(),
+        source,
+    })
+}
+
+#[cfg(not(unix))]
+fn bind_unix(address: &ListenAddress, _: &ListenerOptions) -> Result<Door, BindError> {
+    Err(BindError::Bind {
+        address: address.clone(),
+        source: io::ErrorKind::Unsupported.into(),
+    })
 }
 
 /// `bind` and `listen` on one address.
@@ -321,108 +424,52 @@ fn listen(address: SocketAddr, options: &ListenerOptions) -> io::Result<TcpListe
     if options.reuse_port {
         socket.set_reuse_port(true)?;
     }
+    if address.is_ipv6() {
+        socket.set_only_v6(!options.dual_stack)?;
+    }
+    if let Some(interface) = &options.interface {
+        bind_to(&socket, interface)?;
+    }
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
     socket.listen(i32::try_from(options.backlog).unwrap_or(i32::MAX))?;
     TcpListener::from_std(socket.into())
 }
 
-/// A connection as the kernel handed it over.
-#[derive(Debug)]
-pub struct Accepted {
-    /// The address of the other side.
-    pub peer: SocketAddr,
-    stream: TcpStream,
-    shared: Arc<Shared>,
-}
-
-/// A connection that is ready for bytes, and what is known about the other side.
-#[derive(Debug)]
-pub struct Established {
-    /// The bytes.
-    pub stream: Stream,
-    /// Who the peer has proved to be, as [`ListenerOptions::identity`] asks for it.
-    pub identity: Option<String>,
-    /// The certificate it showed, verified.
-    pub certificate: Option<Box<PeerCertificate>>,
-}
-
-impl Accepted {
-    /// Makes the connection ready for bytes: at once for TCP, after the handshake for TLS, after
-    /// the upgrade for WebSocket.
-    ///
-    /// The caller bounds it in time; dropping the future closes the connection.
-    ///
-    /// # Errors
-    /// [`EstablishError`]; a peer that asked for the wrong thing has been answered.
-    pub async fn establish(self) -> Result<Established, EstablishError> {
-        let Self { stream, shared, .. } = self;
-        let Some(tls) = &shared.tls else {
-            return Ok(Established {
-                stream: match &shared.ws {
-                    None => Stream::Tcp(stream),
-                    Some(ws) => Stream::Ws(ws_accept(stream, ws).await?),
-                },
-                identity: None,
-                certificate: None,
-            });
-        };
-        let stream = tls.accept(stream).await;
-        let stream = stream.map_err(|error| EstablishError::tls(&error))?;
-        let certificate = stream
-            .peer_certificate()
-            .and_then(PeerCertificate::parse)
-            .map(Box::new);
-        let identity = match (&certificate, shared.identity) {
-            (Some(certificate), Some(source)) => source.of(certificate),
-            _ => None,
-        };
-        Ok(Established {
-            stream: match &shared.ws {
-                None => Stream::Tls(stream),
-                Some(ws) => Stream::Wss(ws_accept(stream, ws).await?),
-            },
-            identity,
-            certificate,
-        })
+/// A bound UDP socket.
+#[cfg(feature = "quic")]
+fn listen_udp(address: SocketAddr, options: &ListenerOptions) -> io::Result<std::net::UdpSocket> {
+    let domain = Domain::for_address(address);
+    let socket = Socket::new(domain, Type::DGRAM, Some(Protocol::UDP))?;
+    #[cfg(unix)]
+    if options.reuse_port {
+        socket.set_reuse_port(true)?;
     }
-}
-
-/// Why an accepted connection never became a stream.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum EstablishError {
-    /// The TLS handshake failed.
-    #[error("TLS handshake: {0}")]
-    Tls(String),
-    /// The WebSocket upgrade failed.
-    #[error("WebSocket upgrade: {0}")]
-    Upgrade(#[from] UpgradeError),
-}
-
-impl EstablishError {
-    fn tls(error: &io::Error) -> Self {
-        let cause = error
-            .get_ref()
-            .and_then(|inner| inner.downcast_ref::<rustls::Error>());
-        Self::Tls(match cause {
-            Some(rustls::Error::InvalidMessage(
-                rustls::InvalidMessage::InvalidContentType
-                | rustls::InvalidMessage::UnknownProtocolVersion,
-            )) => "the peer does not speak TLS".into(),
-            Some(rustls::Error::NoCertificatesPresented) => {
-                "the peer shows no certificate, which this listener requires".into()
-            }
-            Some(rustls::Error::AlertReceived(alert)) => {
-                format!("the peer gave up with the alert {alert:?}")
-            }
-            Some(cause) => cause.to_string(),
-            None if error.kind() == io::ErrorKind::UnexpectedEof => {
-                "the peer closed before the end of it".into()
-            }
-            None => error.to_string(),
-        })
+    if address.is_ipv6() {
+        socket.set_only_v6(!options.dual_stack)?;
     }
+    if let Some(interface) = &options.interface {
+        bind_to(&socket, interface)?;
+    }
+    socket.bind(&address.into())?;
+    Ok(socket.into())
+}
+
+/// Takes connections only that come in through this interface.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn bind_to(socket: &Socket, interface: &str) -> io::Result<()> {
+    socket
+        .bind_device(Some(interface.as_bytes()))
+        .map_err(|error| {
+            // The system's words (no such device) do not say which.
+            io::Error::new(error.kind(), format!("interface `{interface}`: {error}"))
+        })
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+fn bind_to(_: &Socket, interface: &str) -> io::Result<()> {
+    let reason = format!("interface `{interface}`: this system listens on addresses only");
+    Err(io::Error::new(io::ErrorKind::Unsupported, reason))
 }
 
 /// The process (`EMFILE`) or the whole machine (`ENFILE`) is out of file descriptors: accepting

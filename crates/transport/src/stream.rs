@@ -1,5 +1,7 @@
 //! The established connection: one enum over every transport.
 
+#[cfg(feature = "quic")]
+use crate::quic::QuicStream;
 use crate::tls::TlsStream;
 use crate::ws::WsStream;
 use std::io::{self, IoSlice};
@@ -7,6 +9,8 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+#[cfg(unix)]
+use tokio::net::UnixStream;
 
 /// What a connection needs of its transport. Implemented for everything that qualifies.
 pub trait ByteStream: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
@@ -29,16 +33,26 @@ pub enum Stream {
     Tls(TlsStream),
     /// WebSocket over TLS.
     Wss(WsStream<TlsStream>),
+    /// A Unix socket.
+    #[cfg(unix)]
+    Unix(UnixStream),
+    /// QUIC.
+    #[cfg(feature = "quic")]
+    Quic(QuicStream),
 }
 
 impl Stream {
-    /// The TCP socket below, for its addresses and options.
-    pub fn tcp(&self) -> &TcpStream {
+    /// The TCP socket below, for its addresses and options, where there is one.
+    pub fn tcp(&self) -> Option<&TcpStream> {
         match self {
-            Self::Tcp(stream) => stream,
-            Self::Ws(stream) => stream.get_ref(),
-            Self::Tls(stream) => stream.get_ref(),
-            Self::Wss(stream) => stream.get_ref().get_ref(),
+            Self::Tcp(stream) => Some(stream),
+            Self::Ws(stream) => Some(stream.get_ref()),
+            Self::Tls(stream) => Some(stream.get_ref()),
+            Self::Wss(stream) => Some(stream.get_ref().get_ref()),
+            #[cfg(unix)]
+            Self::Unix(_) => None,
+            #[cfg(feature = "quic")]
+            Self::Quic(_) => None,
         }
     }
 
@@ -47,7 +61,7 @@ impl Stream {
         match self {
             Self::Tls(stream) => Some(stream),
             Self::Wss(stream) => Some(stream.get_ref()),
-            Self::Tcp(_) | Self::Ws(_) => None,
+            _ => None,
         }
     }
 }
@@ -69,6 +83,10 @@ impl AsyncRead for Stream {
             Self::Ws(stream) => Pin::new(stream).poll_read(cx, buf),
             Self::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
             Self::Wss(stream) => Pin::new(stream).poll_read(cx, buf),
+            #[cfg(unix)]
+            Self::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
+            #[cfg(feature = "quic")]
+            Self::Quic(stream) => Pin::new(stream).poll_read(cx, buf),
         }
     }
 }
@@ -84,6 +102,10 @@ impl AsyncWrite for Stream {
             Self::Ws(stream) => Pin::new(stream).poll_write(cx, buf),
             Self::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
             Self::Wss(stream) => Pin::new(stream).poll_write(cx, buf),
+            #[cfg(unix)]
+            Self::Unix(stream) => Pin::new(stream).poll_write(cx, buf),
+            #[cfg(feature = "quic")]
+            Self::Quic(stream) => Pin::new(stream).poll_write(cx, buf),
         }
     }
 
@@ -97,6 +119,10 @@ impl AsyncWrite for Stream {
             Self::Ws(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
             Self::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
             Self::Wss(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+            #[cfg(unix)]
+            Self::Unix(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+            #[cfg(feature = "quic")]
+            Self::Quic(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
         }
     }
 
@@ -106,6 +132,10 @@ impl AsyncWrite for Stream {
             Self::Ws(stream) => stream.is_write_vectored(),
             Self::Tls(stream) => stream.is_write_vectored(),
             Self::Wss(stream) => stream.is_write_vectored(),
+            #[cfg(unix)]
+            Self::Unix(stream) => stream.is_write_vectored(),
+            #[cfg(feature = "quic")]
+            Self::Quic(stream) => stream.is_write_vectored(),
         }
     }
 
@@ -115,6 +145,10 @@ impl AsyncWrite for Stream {
             Self::Ws(stream) => Pin::new(stream).poll_flush(cx),
             Self::Tls(stream) => Pin::new(stream).poll_flush(cx),
             Self::Wss(stream) => Pin::new(stream).poll_flush(cx),
+            #[cfg(unix)]
+            Self::Unix(stream) => Pin::new(stream).poll_flush(cx),
+            #[cfg(feature = "quic")]
+            Self::Quic(stream) => Pin::new(stream).poll_flush(cx),
         }
     }
 
@@ -124,6 +158,10 @@ impl AsyncWrite for Stream {
             Self::Ws(stream) => Pin::new(stream).poll_shutdown(cx),
             Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
             Self::Wss(stream) => Pin::new(stream).poll_shutdown(cx),
+            #[cfg(unix)]
+            Self::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
+            #[cfg(feature = "quic")]
+            Self::Quic(stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }
 }

@@ -32,7 +32,7 @@ async fn read_pieces(stream: &mut (impl AsyncRead + Unpin), len: usize, piece: u
 
 #[tokio::test]
 async fn byte_by_byte() {
-    for kind in ALL {
+    for &kind in ALL {
         let (mut client, mut server) = pair(kind).await;
         let sent = pattern(600);
         for piece in [1, 2, 1000] {
@@ -52,7 +52,7 @@ async fn byte_by_byte() {
 
 #[tokio::test]
 async fn one_mebibyte_both_ways_at_once() {
-    for kind in ALL {
+    for &kind in ALL {
         let (client, server) = pair(kind).await;
         let sent = pattern(kind.volume(1024 * 1024));
         let (mut client_read, mut client_write) = tokio::io::split(client);
@@ -78,7 +78,7 @@ async fn one_mebibyte_both_ways_at_once() {
 
 #[tokio::test]
 async fn vectored_writes() {
-    for kind in ALL {
+    for &kind in ALL {
         let (mut client, mut server) = pair(kind).await;
         let sent = pattern(kind.volume(1024 * 1024));
         // More slices than are passed on at once, with empty ones between.
@@ -103,7 +103,7 @@ async fn vectored_writes() {
 
 #[tokio::test]
 async fn half_close() {
-    for kind in ALL {
+    for &kind in ALL {
         let (mut client, mut server) = pair(kind).await;
         let (written, read) = tokio::join!(
             async {
@@ -130,7 +130,7 @@ async fn half_close() {
 
 #[tokio::test]
 async fn writing_after_the_close_fails() {
-    for kind in ALL {
+    for &kind in ALL {
         let (mut client, mut server) = pair(kind).await;
         client.shutdown().await.unwrap();
         client
@@ -143,7 +143,7 @@ async fn writing_after_the_close_fails() {
 
 #[tokio::test]
 async fn abrupt_close_ends_reading() {
-    for kind in ALL {
+    for &kind in ALL {
         let (mut client, mut server) = pair(kind).await;
         client.write_all(b"abc").await.unwrap();
         drop(client);
@@ -165,7 +165,7 @@ async fn abrupt_close_ends_reading() {
 
 #[tokio::test]
 async fn a_refusal_can_be_read_although_its_receiver_goes_on_sending() {
-    for kind in [Kind::Tcp, Kind::Ws] {
+    for kind in [Kind::Tcp, Kind::Ws, Kind::Tls, Kind::Wss] {
         let (mut client, mut server) = pair(kind).await;
         // Unread input would turn a plain close into a reset.
         client.write_all(&pattern(50_000)).await.unwrap();
@@ -196,7 +196,7 @@ async fn closing_gracefully_does_not_wait_for_ever() {
 
 #[tokio::test]
 async fn back_pressure() {
-    for kind in ALL {
+    for &kind in ALL {
         let (mut client, mut server) = pair(kind).await;
         let chunk = pattern(64 * 1024);
         // Nobody reads: writing must stop after a bounded number of bytes.

@@ -1,22 +1,25 @@
 //! Listeners at run time: accept, back off, refuse what is over the limit, hand over to a connection task.
 
 mod certificates;
+mod gate;
 
 use std::{
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use martlet_transport::{
-    Accepted, BindError, ByteStream, Certificates, Established, ListenAddress, Listener,
-    ListenerOptions, Stream, TlsError, is_fd_exhaustion,
+    Accepted, BindError, ByteStream, Certificates, EstablishError, Established, ListenAddress,
+    Listener, ListenerOptions, Peer, Stream, TlsError, is_fd_exhaustion, is_peer_gone,
 };
 use parking_lot::Mutex;
 use tokio::sync::Notify;
+
+use gate::{Closed, Gate, HalfOpen};
 
 use crate::{
     config::{IdentityUse, ListenerPolicy},
@@ -41,7 +44,7 @@ pub struct ListenerInfo {
     pub id: String,
     /// The address with the port that was really bound.
     pub url: String,
-    /// The same as a socket address.
+    /// The same as a socket address; `0.0.0.0:0` for a Unix socket.
     pub local_addr: SocketAddr,
     /// Connections now.
     pub connections: usize,
@@ -61,10 +64,24 @@ struct Open {
     id: Arc<str>,
     url: String,
     local_addr: SocketAddr,
-    connections: Arc<AtomicUsize>,
+    connections: AtomicUsize,
     close: Arc<Notify>,
     certificates: Option<Certificates>,
-    policy: ListenerPolicy,
+    gate: Arc<Gate>,
+}
+
+/// What a connection occupies at its listener. All share one, unless connections are counted by address.
+pub(crate) struct Place {
+    open: Arc<Open>,
+    address: Mutex<Option<IpAddr>>,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if let Some(address) = self.address.get_mut().take() {
+            self.open.gate.leave(address);
+        }
+    }
 }
 
 impl Open {
@@ -106,14 +123,18 @@ impl Listeners {
     ) -> Result<ListenerInfo, BindError> {
         let listener = Listener::bind(address, options).await?;
         let local_addr = listener.local_addr();
+        let url = match address.host_port() {
+            Some(_) => format!("{}://{local_addr}", address.scheme()),
+            None => address.to_string(),
+        };
         let open = Arc::new(Open {
             id: id.into(),
-            url: format!("{}://{local_addr}", address.scheme()),
+            url,
             local_addr,
-            connections: Arc::default(),
+            connections: AtomicUsize::new(0),
             close: Arc::default(),
             certificates: listener.certificates(),
-            policy,
+            gate: Arc::new(Gate::new(policy)),
         });
         let info = open.info();
         self.all.lock().push(Arc::clone(&open));
@@ -147,16 +168,22 @@ impl Listeners {
 }
 
 async fn accept_loop(core: Arc<Core>, mut listener: Listener, open: Arc<Open>) {
-    let local_only = open.local_addr.ip().is_loopback();
+    let local_only = listener.is_local();
     let mut back_off = BACK_OFF;
     let reserve = Reserve::new();
+    let shared_place = Arc::new(Place {
+        open: Arc::clone(&open),
+        address: Mutex::default(),
+    });
     loop {
         let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
+            accepted = accept_in_time(&mut listener, &open.gate) => accepted,
             () = open.close.notified() => return,
         };
         let accepted = match accepted {
             Ok(accepted) => accepted,
+            // Nothing is wrong with the listener.
+            Err(error) if is_peer_gone(&error) => continue,
             Err(error) => {
                 tracing::warn!(event = "accept_failed", listener = %open.id, %error, "cannot accept: {error}");
                 if is_fd_exhaustion(&error) && reserve.release() {
@@ -181,38 +208,120 @@ async fn accept_loop(core: Arc<Core>, mut listener: Listener, open: Arc<Open>) {
         let origin = Origin {
             listener: Arc::clone(&open.id),
             peer: accepted.peer.to_string().into(),
-            address: Some(accepted.peer),
+            address: accepted.peer.socket_addr(),
             local_only,
         };
-        let Some(seat) = core.seat(&origin, Some(Arc::clone(&open.connections))) else {
+        // Whom a proxy speaks for is known later; the proxy itself is not counted.
+        let address = accepted.peer.ip().filter(|_| !listener.is_for_proxies());
+        let place = if open.gate.counts_addresses() {
+            Arc::new(Place {
+                open: Arc::clone(&open),
+                address: Mutex::default(),
+            })
+        } else {
+            Arc::clone(&shared_place)
+        };
+        let Some(seat) = core.seat(&origin, Some(Arc::clone(&place))) else {
             continue;
         };
+        if let Err(closed) = place.take(address) {
+            open.tell(&core, &origin, closed);
+            continue;
+        }
+        let half_open = open.gate.half_open(address);
         let task_core = Arc::clone(&core);
         core.spawner.spawn(Box::pin(connection::serve(
             seat,
-            establish(task_core, accepted, origin, open.policy.identity_as),
+            establish(task_core, accepted, origin, place, half_open),
         )));
     }
 }
 
-/// From an accepted socket to a connected client, all under one deadline.
+/// Accepts, as fast as the listener may.
+async fn accept_in_time(listener: &mut Listener, gate: &Gate) -> std::io::Result<Accepted> {
+    while let Some(pause) = gate.pause(Instant::now()) {
+        tokio::time::sleep(pause).await;
+    }
+    listener.accept().await
+}
+
+impl Place {
+    /// Takes it for a connection from `address`.
+    fn take(&self, address: Option<IpAddr>) -> Result<(), Closed> {
+        let gate = &self.open.gate;
+        gate.judge_network(address)?;
+        let connections = self.open.connections.load(Ordering::Relaxed);
+        gate.enter(address, connections, Instant::now())?;
+        if gate.counts_addresses() {
+            let before = std::mem::replace(&mut *self.address.lock(), address);
+            if let Some(before) = before {
+                gate.leave(before);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Open {
+    /// Counts a connection that was closed, and says so now and then.
+    fn tell(&self, core: &Core, origin: &Origin, closed: Closed) {
+        core.counters.event(Event::SocketRefused);
+        if let Some(untold) = self.gate.tell(Instant::now()) {
+            tracing::warn!(
+                event = "connection_closed", peer = %origin.peer, listener = %self.id, key = closed.key(), untold,
+                "connection from {} closed at once: {} of listener {}", origin.peer, closed.key(), self.id
+            );
+        }
+    }
+}
+
+/// From an accepted socket to a connected client, all under one deadline, and as long as there is room for those that
+/// have not got that far.
 async fn establish(
     core: Arc<Core>,
     accepted: Accepted,
     origin: Origin,
-    identity_as: IdentityUse,
+    place: Arc<Place>,
+    half_open: Option<HalfOpen>,
+) -> Option<Connection<Stream>> {
+    let Some(half_open) = half_open else {
+        return establish_in_time(core, accepted, origin, place).await;
+    };
+    let counters = Arc::clone(&core);
+    tokio::select! {
+        connection = establish_in_time(core, accepted, origin, place) => connection,
+        () = half_open.evicted() => {
+            counters.counters.event(Event::SocketRefused);
+            None
+        }
+    }
+}
+
+async fn establish_in_time(
+    core: Arc<Core>,
+    accepted: Accepted,
+    mut origin: Origin,
+    place: Arc<Place>,
 ) -> Option<Connection<Stream>> {
     let timeout = core.config.load().limits.connect_timeout;
     let started = tokio::time::Instant::now();
     match tokio::time::timeout(timeout, accepted.establish()).await {
         Ok(Ok(established)) => {
-            let presented = presented(&established, identity_as);
+            if let Some(client) = &established.proxied {
+                behind_proxy(&mut origin, client);
+                if let Err(closed) = place.take(client.ip()) {
+                    place.open.tell(&core, &origin, closed);
+                    return None;
+                }
+            }
+            let presented = presented(&established, place.open.gate.policy().identity_as);
+            drop(place);
             connection::handshake(core, established.stream, origin, started, presented).await
         }
         Ok(Err(error)) => {
-            tracing::info!(event = "establish_failed", peer = %origin.peer, listener = %origin.listener, %error, "{} refused: {error}", origin.peer);
             core.counters
                 .connect_refused(martlet_codec::ReasonCode::MalformedPacket);
+            tell_failed(&place.open, &origin, &error);
             None
         }
         Err(_) => {
@@ -220,6 +329,23 @@ async fn establish(
             None
         }
     }
+}
+
+/// Garbage costs a line a second, however much of it arrives.
+fn tell_failed(open: &Open, origin: &Origin, error: &EstablishError) {
+    if let Some(untold) = open.gate.tell(Instant::now()) {
+        tracing::info!(
+            event = "establish_failed", peer = %origin.peer, listener = %origin.listener, %error, untold,
+            "{} refused: {error}", origin.peer
+        );
+    }
+}
+
+/// What comes through a proxy may come from anywhere, however local the proxy is.
+fn behind_proxy(origin: &mut Origin, client: &Peer) {
+    origin.peer = client.to_string().into();
+    origin.address = client.socket_addr();
+    origin.local_only = false;
 }
 
 /// What the transport knows about the client before it says a word of MQTT.
@@ -239,14 +365,14 @@ fn presented(established: &Established, identity_as: IdentityUse) -> Presented {
 /// A place among `limits.connections_max`; given back on drop.
 pub(crate) struct Seat {
     core: Arc<Core>,
-    listener: Option<Arc<AtomicUsize>>,
+    place: Option<Arc<Place>>,
 }
 
 impl Drop for Seat {
     fn drop(&mut self) {
         self.core.connections.fetch_sub(1, Ordering::AcqRel);
-        if let Some(listener) = &self.listener {
-            listener.fetch_sub(1, Ordering::Relaxed);
+        if let Some(place) = &self.place {
+            place.open.connections.fetch_sub(1, Ordering::Relaxed);
         }
         if self.core.is_stopping() {
             self.core.emptied.notify_waiters();
@@ -259,17 +385,17 @@ impl Core {
     pub(crate) fn seat(
         self: &Arc<Self>,
         origin: &Origin,
-        listener: Option<Arc<AtomicUsize>>,
+        place: Option<Arc<Place>>,
     ) -> Option<Seat> {
         self.counters.event(Event::SocketAccepted);
         let max = self.config.load().limits.connections_max;
         let taken = self.connections.fetch_add(1, Ordering::AcqRel);
-        if let Some(listener) = &listener {
-            listener.fetch_add(1, Ordering::Relaxed);
+        if let Some(place) = &place {
+            place.open.connections.fetch_add(1, Ordering::Relaxed);
         }
         let seat = Seat {
             core: Arc::clone(self),
-            listener,
+            place,
         };
         if taken >= max {
             self.counters.limit(Limit::ConnectionsMax);

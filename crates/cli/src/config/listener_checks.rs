@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use martlet_transport::ListenAddress;
+use martlet_transport::{ListenAddress, Network};
 
 use super::checks::Checker;
-use super::settings::{ClientCert, Identity, Listener, ListenerTls, Settings};
+use super::settings::{
+    ClientCert, Identity, Listener, ListenerTls, ListenerUnix, ListenerWebSocket, Settings,
+};
 
 pub(super) fn listeners(settings: &Settings, checker: &mut Checker<'_>) {
     const LISTENERS_MAX: usize = 256;
@@ -42,6 +44,8 @@ pub(super) fn listeners(settings: &Settings, checker: &mut Checker<'_>) {
         };
         let place = match (&address, address.host_port()) {
             (_, Some(at)) if at.port == 0 => None,
+            // Its ports are those of UDP.
+            (address, Some(at)) if address.scheme() == "quic" => Some(format!("UDP {at}")),
             (_, Some(at)) => Some(at.to_string()),
             (address, None) => Some(address.to_string()),
         };
@@ -54,6 +58,8 @@ pub(super) fn listeners(settings: &Settings, checker: &mut Checker<'_>) {
             );
         }
         tls(index, listener, &address, checker);
+        access(index, listener, &address, checker);
+        special(index, listener, &address, checker);
         let id = listener.id_or_derived();
         let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
         if id.len() > 64 || !id.chars().all(plain) {
@@ -132,13 +138,89 @@ fn tls(index: usize, listener: &Listener, address: &ListenAddress, checker: &mut
             "needs the authorities to trust: set tls.client_ca",
         );
     }
-    if listener.identity != Identity::None && tls.client_cert == ClientCert::None {
+    let from_proxy = listener.proxy_protocol && listener.identity == Identity::Cn;
+    let from_certificate = !matches!(listener.identity, Identity::None | Identity::UnixUser);
+    if from_certificate && tls.client_cert == ClientCert::None && !from_proxy {
         checker
             .add(
                 &key("identity"),
                 "needs client certificates, which this listener does not ask for",
             )
             .help = Some("set tls.client_cert to \"optional\" or \"required\"".to_owned());
+    }
+}
+
+/// Networks, and who is believed.
+fn access(index: usize, listener: &Listener, address: &ListenAddress, checker: &mut Checker<'_>) {
+    const NETWORKS_MAX: usize = 1024;
+    let key = |name: &str| format!("listeners[{index}].{name}");
+    for (name, list) in [
+        ("allow", &listener.allow),
+        ("deny", &listener.deny),
+        ("trusted_proxies", &listener.trusted_proxies),
+    ] {
+        if list.len() > NETWORKS_MAX {
+            checker.add(&key(name), format!("has more than {NETWORKS_MAX} elements"));
+        }
+        for (number, text) in list.iter().enumerate() {
+            if let Err(error) = text.parse::<Network>() {
+                checker.add(
+                    &key(&format!("{name}[{number}]")),
+                    format!("is wrong: {error}"),
+                );
+            }
+        }
+    }
+    let is_unix = matches!(address, ListenAddress::Unix(_));
+    if listener.proxy_protocol && listener.trusted_proxies.is_empty() && !is_unix {
+        checker.add(
+            &key("proxy_protocol"),
+            "needs to know whose word to take: set trusted_proxies",
+        );
+    }
+    for (number, origin) in listener.websocket.origins.iter().enumerate() {
+        let plain = origin.contains("://") && !origin.ends_with('/') || origin == "null";
+        if !plain {
+            checker
+                .add(
+                    &key(&format!("websocket.origins[{number}]")),
+                    "is no origin as browsers send it",
+                )
+                .help = Some("write \"https://example.org\", without a path".to_owned());
+        }
+    }
+    // Linux's own bound is in milliseconds.
+    checker.range(
+        &key("tcp_user_timeout_secs"),
+        &listener.tcp_user_timeout_secs,
+        &0,
+        &86_400,
+    );
+}
+
+/// Settings that only some kinds of listeners have.
+fn special(index: usize, listener: &Listener, address: &ListenAddress, checker: &mut Checker<'_>) {
+    let key = |name: &str| format!("listeners[{index}].{name}");
+    let is_unix = matches!(address, ListenAddress::Unix(_));
+    if !address.is_web_socket() && listener.websocket != ListenerWebSocket::default() {
+        checker.add(&key("websocket"), "has a meaning for ws:// and wss:// only");
+    }
+    if !is_unix && listener.unix != ListenerUnix::default() {
+        checker.add(&key("unix"), "has a meaning for unix:// only");
+    }
+    if is_unix && !listener.interface.is_empty() {
+        checker.add(&key("interface"), "has no meaning for unix://");
+    }
+    if listener.unix.permissions().is_none() {
+        checker
+            .add(&key("unix.mode"), "is no set of permissions")
+            .help = Some("write three octal digits, such as \"660\"".to_owned());
+    }
+    if listener.proxy_protocol && address.scheme() == "quic" {
+        checker.add(&key("proxy_protocol"), "has no meaning for quic://");
+    }
+    if listener.identity == Identity::UnixUser && !is_unix {
+        checker.add(&key("identity"), "is known of unix:// only");
     }
 }
 

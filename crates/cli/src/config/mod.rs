@@ -22,8 +22,8 @@ pub use print::{Format, PrintOptions};
 pub use problem::{Place, Problem, Problems, Source};
 pub use schema::known_keys;
 pub use settings::{
-    CertAndKey, ClientCert, Identity, Listener, ListenerTls, Log, LogFormat, MinVersion, Program,
-    Settings, Storage,
+    CertAndKey, ClientCert, Identity, Listener, ListenerLimits, ListenerTls, ListenerUnix,
+    ListenerWebSocket, Log, LogFormat, MinVersion, Program, Settings, Storage,
 };
 pub use storage::FsyncPolicy;
 pub use tree::{KeyPath, Origin, Step};

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use martlet_broker::config::{Config, IdentityUse, ListenerPolicy};
 use martlet_transport::{
-    CertificateFiles, ClientAuth, IdentitySource, ListenAddress, TlsOptions, TlsVersion,
+    CertificateFiles, ClientAuth, IdentitySource, ListenAddress, Network, TlsOptions, TlsVersion,
 };
 use serde::{Deserialize, Serialize};
 
@@ -102,12 +102,93 @@ pub struct Listener {
     pub nodelay: bool,
     /// Seconds of silence after which the kernel asks whether the client's machine is still there; 0 leaves it to MQTT. Default 0.
     pub tcp_keepalive_secs: u32,
+    /// Seconds after which the kernel gives up a connection that acknowledges nothing; 0 leaves it to the system. Default 0.
+    pub tcp_user_timeout_secs: u32,
+    /// Whether several listeners, of other processes too, may share the port. Default false.
+    pub reuse_port: bool,
+    /// Whether `[::]` takes IPv4 connections as well. Default true.
+    pub dual_stack: bool,
+    /// The only network interface to take connections from; empty (the default) for all.
+    pub interface: String,
+    /// Networks that may connect; empty (the default) for all.
+    pub allow: Vec<String>,
+    /// Networks that may not.
+    pub deny: Vec<String>,
+    /// Whether every connection begins with a PROXY header. Default false.
+    pub proxy_protocol: bool,
+    /// Networks whose word about who connects is taken.
+    pub trusted_proxies: Vec<String>,
     /// What tells who a client is besides user name and password. Default `none`.
     pub identity: Identity,
     /// Whether that is its user name or its client id. Default `user_name`.
     pub identity_as: IdentityUse,
+    /// Numbers of connections.
+    pub limits: ListenerLimits,
+    /// WebSocket.
+    pub websocket: ListenerWebSocket,
+    /// The file of a Unix socket.
+    pub unix: ListenerUnix,
     /// Certificates and the like, for `tls://` and `wss://`.
     pub tls: ListenerTls,
+}
+
+/// Numbers of connections of a listener; 0 for no bound.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ListenerLimits {
+    /// At one time.
+    pub connections_max: usize,
+    /// At one time from one address.
+    pub connections_per_address_max: usize,
+    /// Without an accepted CONNECT.
+    pub half_open_max: usize,
+    /// Without an accepted CONNECT, from one address.
+    pub half_open_per_address_max: usize,
+    /// A second.
+    pub connection_rate: u32,
+    /// A second from one address.
+    pub connection_rate_per_address: u32,
+}
+
+/// WebSocket of a listener.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ListenerWebSocket {
+    /// Pages whose scripts may connect; empty (the default) for all.
+    pub origins: Vec<String>,
+    /// Whether the subprotocol must be named. Default false.
+    pub require_subprotocol: bool,
+}
+
+/// The file of a Unix socket.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ListenerUnix {
+    /// Permissions in octal digits. Default `660`.
+    pub mode: String,
+    /// User who owns it; empty (the default) for the one who runs the broker.
+    pub owner: String,
+    /// Its group; empty (the default) for that of the broker.
+    pub group: String,
+}
+
+impl Default for ListenerUnix {
+    fn default() -> Self {
+        Self {
+            mode: "660".to_owned(),
+            owner: String::new(),
+            group: String::new(),
+        }
+    }
+}
+
+impl ListenerUnix {
+    /// The permissions, if they are some.
+    pub fn permissions(&self) -> Option<u32> {
+        let digits = (3..=4).contains(&self.mode.len());
+        let mode = u32::from_str_radix(&self.mode, 8).ok()?;
+        (digits && mode <= 0o777).then_some(mode)
+    }
 }
 
 /// What tells who a client is.
@@ -127,6 +208,8 @@ pub enum Identity {
     Uri,
     /// The first e-mail address of its certificate.
     Email,
+    /// The user who runs it on this machine.
+    UnixUser,
 }
 
 impl Identity {
@@ -138,6 +221,7 @@ impl Identity {
             Self::Dns => Some(IdentitySource::DnsName),
             Self::Uri => Some(IdentitySource::Uri),
             Self::Email => Some(IdentitySource::Email),
+            Self::UnixUser => Some(IdentitySource::UnixUser),
         }
     }
 }
@@ -255,6 +339,17 @@ impl Default for Listener {
             backlog: 1_024,
             nodelay: true,
             tcp_keepalive_secs: 0,
+            tcp_user_timeout_secs: 0,
+            reuse_port: false,
+            dual_stack: true,
+            interface: String::new(),
+            allow: Vec::new(),
+            deny: Vec::new(),
+            proxy_protocol: false,
+            trusted_proxies: Vec::new(),
+            limits: ListenerLimits::default(),
+            websocket: ListenerWebSocket::default(),
+            unix: ListenerUnix::default(),
             identity: Identity::None,
             identity_as: IdentityUse::UserName,
             tls: ListenerTls::default(),
@@ -279,20 +374,53 @@ impl Listener {
 
     /// What the transport is told.
     pub fn options(&self) -> martlet_transport::ListenerOptions {
-        martlet_transport::ListenerOptions {
+        let some = |text: &String| (!text.is_empty()).then(|| text.clone());
+        let mut options = martlet_transport::ListenerOptions {
             backlog: self.backlog,
+            reuse_port: self.reuse_port,
             nodelay: self.nodelay,
             keepalive_secs: (self.tcp_keepalive_secs > 0).then_some(self.tcp_keepalive_secs),
+            user_timeout_secs: (self.tcp_user_timeout_secs > 0)
+                .then_some(self.tcp_user_timeout_secs),
+            dual_stack: self.dual_stack,
+            interface: some(&self.interface),
+            proxy_protocol: self.proxy_protocol,
+            trusted_proxies: networks(&self.trusted_proxies),
             identity: self.identity.source(),
             tls: self.tls.options(),
             ..martlet_transport::ListenerOptions::default()
+        };
+        options.ws.origins.clone_from(&self.websocket.origins);
+        options.ws.require_subprotocol = self.websocket.require_subprotocol;
+        #[cfg(unix)]
+        {
+            options.unix = martlet_transport::UnixOptions {
+                mode: self.unix.permissions().unwrap_or(0o660),
+                owner: some(&self.unix.owner),
+                group: some(&self.unix.group),
+            };
         }
+        options
     }
 
     /// What the broker is told.
     pub fn policy(&self) -> ListenerPolicy {
+        let limits = &self.limits;
         ListenerPolicy {
             identity_as: self.identity_as,
+            allow: networks(&self.allow),
+            deny: networks(&self.deny),
+            connections_max: limits.connections_max,
+            connections_per_address_max: limits.connections_per_address_max,
+            half_open_max: limits.half_open_max,
+            half_open_per_address_max: limits.half_open_per_address_max,
+            connection_rate: limits.connection_rate,
+            connection_rate_per_address: limits.connection_rate_per_address,
         }
     }
+}
+
+/// What has been checked is all there.
+fn networks(list: &[String]) -> Vec<Network> {
+    list.iter().filter_map(|text| text.parse().ok()).collect()
 }

@@ -222,6 +222,31 @@ fn every_mistake_has_a_check() {
         &format!("{tls}[[listeners.tls.sni]]\ncert = 'x'"),
         "needs both cert and key",
     );
+    let tcp = "[[listeners]]\nurl = 'tcp://a:1'\n";
+    let unix = "[[listeners]]\nurl = 'unix:///run/a'\n";
+    check(&format!("{tcp}allow = ['x']"), "is no network");
+    check(
+        &format!("{tcp}proxy_protocol = true"),
+        "set trusted_proxies",
+    );
+    check(&format!("{tcp}identity = 'unix_user'"), "unix:// only");
+    check(&format!("{tcp}unix.mode = '600'"), "unix:// only");
+    check(
+        &format!("{tcp}websocket.origins = ['https://a']"),
+        "ws:// and wss:// only",
+    );
+    check(
+        "[[listeners]]\nurl = 'ws://a:1'\nwebsocket.origins = ['https://a/']",
+        "no origin",
+    );
+    check(&format!("{unix}unix.mode = '888'"), "no set of permissions");
+    check(&format!("{unix}interface = 'x'"), "no meaning for unix://");
+    check(&format!("{unix}{unix}"), "as listeners[0] does");
+    let quic = tls.replace("tls://", "quic://");
+    check(
+        &format!("{quic}proxy_protocol = true\ntrusted_proxies = ['::1']"),
+        "no meaning for quic://",
+    );
     check(&format!("{tls}tls.min_version = '1.1'"), "\"1.2\", \"1.3\"");
     check(
         "[[listeners]]\nurl = 'tcp://a:1'\n[[listeners]]\nurl = 'ws://a:1'",

@@ -23,6 +23,7 @@ impl Listening {
     /// The URL with the port that was bound.
     pub fn url(&self) -> String {
         let path = match &self.address {
+            ListenAddress::Unix(_) => return self.address.to_string(),
             ListenAddress::Ws {
                 path: Some(path), ..
             }
@@ -99,17 +100,18 @@ fn write_stderr(text: &str) {
 fn notes(config: &Config, listening: &[Listening]) -> Vec<String> {
     let open: Vec<&Listening> = listening
         .iter()
-        .filter(|listener| !listener.bound.ip().is_loopback())
+        .filter(|listener| {
+            listener.address.host_port().is_some() && !listener.bound.ip().is_loopback()
+        })
         .collect();
     let has_users = !config.users.is_empty();
     let mut notes = Vec::new();
     let Some(first_open) = open.first() else {
-        let scheme = listening
-            .first()
-            .map_or("tcp", |listener| listener.address.scheme());
-        let port = listening
-            .first()
-            .map_or(1883, |listener| listener.bound.port());
+        let first = listening
+            .iter()
+            .find(|listener| listener.address.host_port().is_some());
+        let scheme = first.map_or("tcp", |listener| listener.address.scheme());
+        let port = first.map_or(1883, |listener| listener.bound.port());
         let mut note = format!(
             "only programs on this machine can connect; for others listen with --listen {scheme}://0.0.0.0:{port}"
         );

@@ -48,7 +48,7 @@ impl TlsClientOptions {
     ///
     /// # Errors
     /// What is wrong with which file.
-    fn load(&self) -> Result<ClientConfig, TlsError> {
+    pub(crate) fn load(&self) -> Result<ClientConfig, TlsError> {
         let provider = provider_with(&self.cipher_suites)?;
         let roots = Arc::new(roots(self.ca.as_deref())?);
         let verifier = WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(&provider))

@@ -81,7 +81,7 @@ impl TlsOptions {
     /// # Errors
     /// What is wrong, with the file where one is to blame.
     pub fn check(&self) -> Result<(), TlsError> {
-        load(self, &[], None).map(drop)
+        load(self, &[], false, None).map(drop)
     }
 }
 
@@ -89,6 +89,7 @@ impl TlsOptions {
 pub(crate) struct TlsServer {
     options: TlsOptions,
     alpn: Vec<Vec<u8>>,
+    is_quic: bool,
     current: ArcSwap<Current>,
     /// Stamps of the files at the last attempt to read them, successful or not.
     tried: Mutex<Vec<Option<Stamp>>>,
@@ -104,6 +105,8 @@ impl std::fmt::Debug for TlsServer {
 
 struct Current {
     config: Arc<ServerConfig>,
+    #[cfg(feature = "quic")]
+    quic: Option<Arc<quinn::ServerConfig>>,
     /// The contents of the files about clients: sessions that began under others are not resumed.
     trust: Vec<Vec<u8>>,
     /// When the first of the certificates expires.
@@ -112,13 +115,22 @@ struct Current {
 
 impl TlsServer {
     /// Reads all files. `alpn` is what is agreed to with clients that propose protocols.
-    pub(crate) fn load(options: TlsOptions, alpn: &[&str]) -> Result<Self, TlsError> {
+    pub(crate) fn load(
+        mut options: TlsOptions,
+        alpn: &[&str],
+        is_quic: bool,
+    ) -> Result<Self, TlsError> {
+        if is_quic {
+            // There is no QUIC with anything older.
+            options.min_version = TlsVersion::V1_3;
+        }
         let alpn: Vec<Vec<u8>> = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
         let tried = stamps(&options);
-        let current = load(&options, &alpn, None)?;
+        let current = load(&options, &alpn, is_quic, None)?;
         Ok(Self {
             options,
             alpn,
+            is_quic,
             current: ArcSwap::from_pointee(current),
             tried: Mutex::new(tried),
         })
@@ -127,7 +139,8 @@ impl TlsServer {
     /// Reads all files again. What is wrong changes nothing.
     pub(crate) fn reload(&self) -> Result<(), TlsError> {
         *self.tried.lock().unwrap_or_else(PoisonError::into_inner) = stamps(&self.options);
-        let next = load(&self.options, &self.alpn, Some(&self.current.load()))?;
+        let before = self.current.load();
+        let next = load(&self.options, &self.alpn, self.is_quic, Some(&before))?;
         self.current.store(Arc::new(next));
         Ok(())
     }
@@ -142,6 +155,12 @@ impl TlsServer {
     /// When the first of the certificates in use expires.
     pub(crate) fn not_after(&self) -> SystemTime {
         self.current.load().not_after
+    }
+
+    /// What the next QUIC connection is met with.
+    #[cfg(feature = "quic")]
+    pub(crate) fn quic(&self) -> Option<Arc<quinn::ServerConfig>> {
+        self.current.load().quic.clone()
     }
 
     /// The handshake.
@@ -174,6 +193,7 @@ fn stamps(options: &TlsOptions) -> Vec<Option<Stamp>> {
 fn load(
     options: &TlsOptions,
     alpn: &[Vec<u8>],
+    is_quic: bool,
     before: Option<&Current>,
 ) -> Result<Current, TlsError> {
     let provider = provider_with(&options.cipher_suites)?;
@@ -212,8 +232,16 @@ fn load(
     } else {
         config.send_tls13_tickets = 0;
     }
+    let config = Arc::new(config);
+    #[cfg(not(feature = "quic"))]
+    let _ = is_quic;
     Ok(Current {
-        config: Arc::new(config),
+        #[cfg(feature = "quic")]
+        quic: is_quic
+            .then(|| crate::quic::server_config(&config))
+            .transpose()?
+            .map(Arc::new),
+        config,
         trust,
         not_after,
     })

@@ -4,6 +4,7 @@ use super::adapter::{Role, WsStream};
 use crate::close::close_gracefully;
 use std::fmt::Write as _;
 use std::io;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tungstenite::handshake::{client::generate_key, derive_accept_key};
@@ -31,6 +32,10 @@ pub struct WsOptions {
     pub max_frame_bytes: u64,
     /// The longest request head. Default 8 KiB.
     pub max_header_bytes: usize,
+    /// The pages whose scripts may connect, as browsers name them in `Origin`:
+    /// `https://example.org`, with a port where it is not the usual one. Empty (default) for all.
+    /// Requests without `Origin`, which come from no browser, are not concerned.
+    pub origins: Vec<String>,
 }
 
 impl Default for WsOptions {
@@ -41,7 +46,35 @@ impl Default for WsOptions {
             require_subprotocol: false,
             max_frame_bytes: 512 * 1024 * 1024,
             max_header_bytes: 8 * 1024,
+            origins: Vec::new(),
         }
+    }
+}
+
+/// For whom a proxy in front asks, if it is one.
+#[derive(Debug, Default)]
+pub(crate) struct Forwarded {
+    /// The values of `X-Forwarded-For`, in order.
+    pub(crate) chain: Vec<String>,
+    /// The value of `X-Real-IP`.
+    pub(crate) real: Option<String>,
+}
+
+impl Forwarded {
+    /// The addresses, the nearest proxy's client first; `None` for an element that is none.
+    pub(crate) fn addresses(&self) -> impl Iterator<Item = Option<IpAddr>> {
+        let chain = self
+            .chain
+            .iter()
+            .rev()
+            .flat_map(|list| list.rsplit(','))
+            .map(str::trim);
+        let real = self.real.as_deref().filter(|_| self.chain.is_empty());
+        chain.chain(real).map(|text| {
+            // Some write the port as well.
+            let address = text.parse().ok();
+            address.or_else(|| Some(text.parse::<SocketAddr>().ok()?.ip()))
+        })
     }
 }
 
@@ -92,7 +125,19 @@ pub enum UpgradeError {
 /// # Errors
 /// [`UpgradeError`]. A request that is refused has been answered with the status and a body that
 /// explains, and the peer got up to 2 seconds to read it.
-pub async fn ws_accept<S>(mut stream: S, options: &WsOptions) -> Result<WsStream<S>, UpgradeError>
+pub async fn ws_accept<S>(stream: S, options: &WsOptions) -> Result<WsStream<S>, UpgradeError>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let (stream, _) = ws_accept_forwarded(stream, options).await?;
+    Ok(stream)
+}
+
+/// As [`ws_accept`], with what the request says about its sender.
+pub(crate) async fn ws_accept_forwarded<S>(
+    mut stream: S,
+    options: &WsOptions,
+) -> Result<(WsStream<S>, Forwarded), UpgradeError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -117,17 +162,13 @@ where
         )),
     };
     match result {
-        Ok((head_len, answer)) => {
+        Ok((head_len, (answer, forwarded))) => {
             stream.write_all(answer.as_bytes()).await?;
             stream.flush().await?;
             received.drain(..head_len);
             received.shrink_to_fit();
-            Ok(WsStream::new(
-                stream,
-                Role::Server,
-                options.max_frame_bytes,
-                received,
-            ))
+            let stream = WsStream::new(stream, Role::Server, options.max_frame_bytes, received);
+            Ok((stream, forwarded))
         }
         Err(refusal) => {
             // Whether the peer still listens changes nothing.
@@ -207,6 +248,7 @@ impl Refusal {
 
     fn answer(&self) -> String {
         let (phrase, header) = match self.status {
+            403 => ("Forbidden", ""),
             404 => ("Not Found", ""),
             405 => ("Method Not Allowed", "Allow: GET\r\n"),
             426 => (
@@ -233,7 +275,7 @@ impl Refusal {
 }
 
 /// Checks a whole request head; returns the answer that accepts it.
-fn check_request(head: &[u8], options: &WsOptions) -> Result<String, Refusal> {
+fn check_request(head: &[u8], options: &WsOptions) -> Result<(String, Forwarded), Refusal> {
     let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
     let mut request = httparse::Request::new(&mut headers);
     match request.parse(head) {
@@ -296,6 +338,19 @@ fn check_request(head: &[u8], options: &WsOptions) -> Result<String, Refusal> {
     if has_body {
         return Err(Refusal::new(400, "a WebSocket request has no body"));
     }
+    // Browsers send one line; whoever sends several sends one that is not in the list.
+    let foreign = |origin: &str| {
+        !options
+            .origins
+            .iter()
+            .any(|o| o.eq_ignore_ascii_case(origin))
+    };
+    if !options.origins.is_empty() && headers.all("Origin").any(foreign) {
+        return Err(Refusal::new(
+            403,
+            "pages of this origin may not connect here (origins)",
+        ));
+    }
     let subprotocol = choose_subprotocol(&headers, options)?;
     let mut answer = format!(
         "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
@@ -307,7 +362,11 @@ fn check_request(head: &[u8], options: &WsOptions) -> Result<String, Refusal> {
         let _ = write!(answer, "Sec-WebSocket-Protocol: {subprotocol}\r\n");
     }
     answer.push_str("\r\n");
-    Ok(answer)
+    let forwarded = Forwarded {
+        chain: headers.all("X-Forwarded-For").map(str::to_owned).collect(),
+        real: headers.only("X-Real-IP").map(str::to_owned),
+    };
+    Ok((answer, forwarded))
 }
 
 /// 16 bytes in base64: 22 digits and two `=`.

@@ -8,8 +8,8 @@
 //! bytes are unmasked in the reader's own buffer and written from the writer's own slices. An
 //! idle connection therefore holds no buffer at all, and the size of a frame costs no memory.
 //!
-//! Deliberately absent: text messages (refused), extensions such as compression, pings of our
-//! own (the protocol above has its keep alive), and checks of `Origin`.
+//! Deliberately absent: text messages (refused), extensions such as compression, and pings of our
+//! own (the protocol above has its keep alive).
 
 mod adapter;
 mod frame;
@@ -17,4 +17,5 @@ mod handshake;
 
 pub use adapter::{Role, WsStream, ws_stream};
 pub use frame::FrameError;
+pub(crate) use handshake::{Forwarded, ws_accept_forwarded};
 pub use handshake::{UpgradeError, WsClientOptions, WsOptions, ws_accept, ws_connect};

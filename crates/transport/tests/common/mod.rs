@@ -15,7 +15,9 @@ use martlet_transport::{
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
-use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf, duplex};
+use tokio::io::{
+    AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, DuplexStream, ReadBuf, duplex,
+};
 
 /// A transport under test.
 #[derive(Clone, Copy, Debug)]
@@ -24,11 +26,28 @@ pub enum Kind {
     Ws,
     Tls,
     Wss,
+    #[cfg(unix)]
+    Unix,
+    #[cfg(feature = "quic")]
+    Quic,
+    /// TCP with a PROXY header in front.
+    Proxied,
     /// WebSocket over memory that takes and gives a few bytes at a time.
     WsChoppy,
 }
 
-pub const ALL: [Kind; 5] = [Kind::Tcp, Kind::Ws, Kind::Tls, Kind::Wss, Kind::WsChoppy];
+pub const ALL: &[Kind] = &[
+    Kind::Tcp,
+    Kind::Ws,
+    Kind::Tls,
+    Kind::Wss,
+    #[cfg(unix)]
+    Kind::Unix,
+    #[cfg(feature = "quic")]
+    Kind::Quic,
+    Kind::Proxied,
+    Kind::WsChoppy,
+];
 
 impl Kind {
     /// `bytes`, or less where they would trickle for minutes.
@@ -49,6 +68,28 @@ pub async fn pair(kind: Kind) -> (Boxed, Boxed) {
         Kind::Ws => over_network("ws://127.0.0.1:0/mqtt").await,
         Kind::Tls => over_network("tls://127.0.0.1:0").await,
         Kind::Wss => over_network("wss://127.0.0.1:0/mqtt").await,
+        #[cfg(unix)]
+        Kind::Unix => {
+            let directory = tempfile::tempdir().unwrap();
+            let url = format!("unix://{}/s", directory.path().display());
+            over_network(&url).await
+        }
+        #[cfg(feature = "quic")]
+        Kind::Quic => over_network("quic://127.0.0.1:0").await,
+        Kind::Proxied => {
+            let options = ListenerOptions {
+                proxy_protocol: true,
+                trusted_proxies: vec!["127.0.0.1".parse().unwrap()],
+                ..ListenerOptions::default()
+            };
+            let (mut listener, address) = listen("tcp://127.0.0.1:0", &options).await;
+            let mut client = connect(&address, &ConnectOptions::default()).await.unwrap();
+            let header = b"PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\n";
+            client.write_all(header).await.unwrap();
+            let accepted = listener.accept().await.unwrap();
+            let server = accepted.establish().await.unwrap();
+            (Box::new(client), Box::new(server.stream))
+        }
         Kind::WsChoppy => {
             let (client, server) = duplex(64);
             (
@@ -60,17 +101,33 @@ pub async fn pair(kind: Kind) -> (Boxed, Boxed) {
 }
 
 async fn over_network(url: &str) -> (Boxed, Boxed) {
-    let certs = url.starts_with("tls").then(Certs::new);
-    let certs = certs.or_else(|| url.starts_with("wss").then(Certs::new));
+    let secure = ["tls", "wss", "quic"];
+    let secure = secure.iter().any(|scheme| url.starts_with(scheme));
+    let certs = secure.then(Certs::new);
     let (listener_options, options) = match &certs {
         Some(certs) => (certs.listener_options(), certs.connect_options()),
         None => <(ListenerOptions, ConnectOptions)>::default(),
     };
     let (mut listener, address) = listen(url, &listener_options).await;
-    let (client, server) = tokio::join!(connect(&address, &options), async {
-        listener.accept().await.unwrap().establish().await
-    });
-    (Box::new(client.unwrap()), Box::new(server.unwrap().stream))
+    let (client, server) = tokio::join!(
+        async {
+            let mut client = connect(&address, &options).await.unwrap();
+            if url.starts_with("quic") {
+                // A stream begins with its first byte.
+                client.write_all(b"!").await.unwrap();
+            }
+            client
+        },
+        async {
+            let accepted = listener.accept().await.unwrap();
+            let mut server = accepted.establish().await.unwrap().stream;
+            if url.starts_with("quic") {
+                server.read_exact(&mut [0; 1]).await.unwrap();
+            }
+            server
+        }
+    );
+    (Box::new(client), Box::new(server))
 }
 
 /// A listener on a free port and the address that reaches it.
