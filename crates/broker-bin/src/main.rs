@@ -10,11 +10,6 @@ use martlet_cli::{bench, check, client, init, output, passwd};
 mod serve;
 mod store;
 
-/// Messages are made on one thread and freed on another, which costs the C library's allocator locks; figures in
-/// `docs/performance.md`.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
     let command = match args::parse(std::env::args_os()) {
         Ok(command) => command,
