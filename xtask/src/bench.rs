@@ -20,7 +20,6 @@ use rows::{ROWS, Row};
 use serde_json::Value;
 use std::fs;
 use std::fs::File;
-use std::io::Read as _;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -216,6 +215,8 @@ fn try_measure(options: &Options, martlet: &Path, peer: &Peer, row: &Row) -> Res
     let folder = Folder::new(&peer.name)?;
     let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
     let (mut broker, pid) = start(peer, port, &folder.0)?;
+    // A file and no pipe, which nobody would empty while it runs.
+    let report_path = folder.0.join("report.json");
     let mut generator = Command::new(martlet);
     generator
         .arg("bench")
@@ -226,17 +227,14 @@ fn try_measure(options: &Options, martlet: &Path, peer: &Peer, row: &Row) -> Res
         .args(["--timeout", &options.timeout.to_string()])
         .current_dir(&folder.0)
         .stdin(Stdio::null())
-        .stdout(Stdio::piped())
+        .stdout(File::create(&report_path)?)
         .stderr(Stdio::null());
-    let mut child = generator.spawn()?;
-    let mut output = child.stdout.take().ok_or("the generator has no output")?;
-    // A report is a few kilobytes: it fits the pipe, and is read when the generator has ended.
+    let child = generator.spawn()?;
     let limit = Duration::from_secs(options.timeout) + GRACE;
     let Some(status) = Running::new(child).wait(limit)? else {
         return Ok(Cell::Failed(format!("stopped after {} s", limit.as_secs())));
     };
-    let mut text = String::new();
-    output.read_to_string(&mut text)?;
+    let text = fs::read_to_string(&report_path)?;
     if let Some(status) = broker.ended()? {
         return Ok(Cell::Failed(format!("the broker ended ({status})")));
     }

@@ -96,6 +96,12 @@ impl Peer {
             config_path = path.display().to_string();
         }
         let mut command = Command::new(&self.program);
+        // What is set for another Martlet on this machine is no default.
+        for (variable, _) in std::env::vars_os() {
+            if variable.to_string_lossy().starts_with("MARTLET_") {
+                command.env_remove(variable);
+            }
+        }
         for argument in &self.arguments {
             command.arg(fill(argument).replace("{config}", &config_path));
         }
@@ -212,14 +218,14 @@ fn aedes(_: &Path) -> Found {
         return Found::Missing("Node.js is not installed".to_string());
     };
     // Where npm puts what is installed for everybody, or a folder that was named.
-    let named = std::env::var_os("MARTLET_AEDES").map(PathBuf::from);
+    let named = std::env::var_os("BENCH_AEDES").map(PathBuf::from);
     let folder = named.unwrap_or_else(|| {
         let root = version(Path::new("npm"), &["root", "-g"]);
         PathBuf::from(root).join("aedes")
     });
     let Ok(manifest) = fs::read_to_string(folder.join("package.json")) else {
         return Found::Missing(
-            "not installed; try: npm install -g aedes, or name its folder in MARTLET_AEDES"
+            "not installed; try: npm install -g aedes, or name its folder in BENCH_AEDES"
                 .to_string(),
         );
     };
