@@ -3,5 +3,6 @@
 mod bench;
 mod clients;
 mod commands;
+mod doors;
 mod serve;
 mod support;
