@@ -98,7 +98,7 @@ fn count_other(against: Option<&Commit>, missing: &[Case]) -> Result<Counts, Err
         return Ok(Counts::new());
     };
     println!(
-        "{} of the cases have no baseline on such a machine: building {commit} to compare",
+        "counting the cases without a baseline ({}) at {commit} too",
         missing.len()
     );
     let Some(other) = commit.program()? else {
@@ -145,7 +145,7 @@ fn report(
         println!("| {name} | {count:.1} | {reference} | {change} | {verdict} | {about} |");
     }
     if skipped > 0 {
-        println!("instructions: SKIPPED ({skipped} cases have nothing to be compared with)");
+        println!("instructions: SKIPPED (cases with nothing to be compared with: {skipped})");
     }
     if failed > 0 {
         println!(
