@@ -2,7 +2,7 @@
 
 use crate::address::ConnectAddress;
 use crate::stream::Stream;
-use crate::tls::{TlsClientOptions, tls_connect};
+use crate::tls::{TlsClientOptions, TlsConnect};
 use crate::ws::{WsClientOptions, ws_connect};
 use socket2::{SockRef, TcpKeepalive};
 use std::io;
@@ -51,26 +51,29 @@ pub async fn connect(address: &ConnectAddress, options: &ConnectOptions) -> io::
         let candidates = tokio::net::lookup_host((at.host.as_str(), at.port)).await?;
         return crate::quic::connect(candidates, &at.host, &options.tls).await;
     }
+    let tls = match address {
+        ConnectAddress::Tls(_) | ConnectAddress::Wss { .. } => {
+            Some(TlsConnect::new(&at.host, &options.tls)?)
+        }
+        _ => None,
+    };
     let stream = TcpStream::connect((at.host.as_str(), at.port)).await?;
     stream.set_nodelay(options.nodelay)?;
     if let Some(secs) = options.keepalive_secs {
         let keepalive = TcpKeepalive::new().with_time(Duration::from_secs(secs.into()));
         SockRef::from(&stream).set_tcp_keepalive(&keepalive)?;
     }
-    match address {
-        ConnectAddress::Ws { path, .. } => {
+    match (address, tls) {
+        (ConnectAddress::Ws { path, .. }, _) => {
             let stream = ws_connect(stream, &at.to_string(), path, &options.ws).await?;
             Ok(Stream::Ws(stream))
         }
-        ConnectAddress::Tls(_) => {
-            let stream = tls_connect(stream, &at.host, &options.tls).await?;
-            Ok(Stream::Tls(stream))
-        }
-        ConnectAddress::Wss { path, .. } => {
-            let stream = tls_connect(stream, &at.host, &options.tls).await?;
+        (ConnectAddress::Wss { path, .. }, Some(tls)) => {
+            let stream = tls.over(stream).await?;
             let stream = ws_connect(stream, &at.to_string(), path, &options.ws).await?;
             Ok(Stream::Wss(stream))
         }
+        (_, Some(tls)) => Ok(Stream::Tls(tls.over(stream).await?)),
         // The others have returned.
         _ => Ok(Stream::Tcp(stream)),
     }

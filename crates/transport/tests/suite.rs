@@ -159,7 +159,12 @@ async fn abrupt_close_ends_reading() {
                 }
             }
         }
-        assert_eq!(read, b"abc", "{kind:?}");
+        // QUIC may throw away what was not read yet when the connection is gone; the others deliver it first.
+        if matches!(kind, Kind::Quic) {
+            assert!(b"abc".starts_with(&read), "{read:?}");
+        } else {
+            assert_eq!(read, b"abc", "{kind:?}");
+        }
     }
 }
 

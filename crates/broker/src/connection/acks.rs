@@ -20,9 +20,33 @@ pub(super) struct Acks {
 
 struct Waiting {
     lsn: Lsn,
-    bytes: Box<[u8]>,
+    bytes: Encoded,
     /// Whether its departure frees a slot of the Receive Maximum.
     frees_slot: bool,
+}
+
+/// An encoded packet; nearly all are acknowledgements of four bytes, which take no memory of their own.
+enum Encoded {
+    Short([u8; 4]),
+    Long(Box<[u8]>),
+}
+
+impl From<Vec<u8>> for Encoded {
+    fn from(bytes: Vec<u8>) -> Self {
+        match bytes.as_slice().try_into() {
+            Ok(short) => Self::Short(short),
+            Err(_) => Self::Long(bytes.into_boxed_slice()),
+        }
+    }
+}
+
+impl Encoded {
+    fn as_bytes(&self) -> &[u8] {
+        match self {
+            Self::Short(bytes) => bytes,
+            Self::Long(bytes) => bytes,
+        }
+    }
 }
 
 impl Acks {
@@ -38,7 +62,7 @@ impl Acks {
 impl<S: ByteStream> Connection<S> {
     /// Owes `packet`, to leave after the batch `lsn` and after everything owed before.
     pub(super) fn owe(&mut self, packet: &Packet<'_>, lsn: Lsn, frees_slot: bool) {
-        if self.acks.is_empty() && (lsn == Lsn::ZERO || lsn <= self.core.committer.watermark()) {
+        if !self.must_wait(lsn) {
             self.put(packet);
             if frees_slot {
                 self.quota.give_back();
@@ -49,10 +73,15 @@ impl<S: ByteStream> Connection<S> {
         if packet.encode(self.version, &mut bytes).is_ok() {
             self.acks.waiting.push_back(Waiting {
                 lsn,
-                bytes: bytes.into_boxed_slice(),
+                bytes: bytes.into(),
                 frees_slot,
             });
         }
+    }
+
+    /// Whether something goes before, or the batch `lsn` is not committed.
+    fn must_wait(&self, lsn: Lsn) -> bool {
+        !self.acks.is_empty() || lsn != Lsn::ZERO && lsn > self.core.committer.watermark()
     }
 
     /// Encodes a packet of our own, without reason string and user properties if it would be too large for the client.
@@ -82,7 +111,7 @@ impl<S: ByteStream> Connection<S> {
             let Some(waiting) = self.acks.waiting.pop_front() else {
                 break;
             };
-            self.local.extend_from_slice(&waiting.bytes);
+            self.local.extend_from_slice(waiting.bytes.as_bytes());
             if waiting.frees_slot {
                 self.quota.give_back();
             }
@@ -98,7 +127,7 @@ impl<S: ByteStream> Connection<S> {
         lsn: Lsn,
         frees_slot: bool,
     ) {
-        if reason == ReasonCode::Success && lsn == Lsn::ZERO && self.acks.is_empty() {
+        if reason == ReasonCode::Success {
             // The common case, four bytes in every version.
             let first = match kind {
                 AckKind::PubAck => 0x40,
@@ -107,7 +136,16 @@ impl<S: ByteStream> Connection<S> {
                 AckKind::PubComp => 0x70,
             };
             let [high, low] = id.get().to_be_bytes();
-            self.local.extend_from_slice(&[first, 2, high, low]);
+            let bytes = [first, 2, high, low];
+            if self.must_wait(lsn) {
+                self.acks.waiting.push_back(Waiting {
+                    lsn,
+                    bytes: Encoded::Short(bytes),
+                    frees_slot,
+                });
+                return;
+            }
+            self.local.extend_from_slice(&bytes);
             if frees_slot {
                 self.quota.give_back();
             }

@@ -10,7 +10,7 @@ use martlet_storage::{
 use martlet_storage_embedded::{EmbeddedOptions, FORMAT};
 
 use crate::exchange::{exchange, message};
-use crate::support::{copy, directory, open};
+use crate::support::{contents, copy, directory, open};
 
 fn fixtures() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures")
@@ -85,11 +85,10 @@ fn every_released_format_opens() {
     }
 }
 
-/// Writes the fixture of the current format; run it once for each format that is released:
-/// `cargo test -p martlet-storage-embedded --test store -- --ignored`.
+/// What this program writes is what the fixture of its format holds. With `MARTLET_WRITE_FIXTURE` set the fixture is
+/// written anew, once for each format that is released.
 #[test]
-#[ignore = "writes into the source tree"]
-fn write_the_fixture_of_this_format() {
+fn the_fixture_of_this_format_is_what_is_written() {
     let root = directory();
     let path = root.path().join("store");
     {
@@ -111,8 +110,15 @@ fn write_the_fixture_of_this_format() {
         }
     }
     let to = fixtures().join(format!("format-{FORMAT}"));
-    fs::create_dir_all(fixtures()).expect("a directory");
-    fs::remove_dir_all(&to).ok();
-    copy(&path, &to);
-    fs::remove_file(to.join("lock")).expect("removes");
+    if std::env::var_os("MARTLET_WRITE_FIXTURE").is_some() {
+        fs::create_dir_all(fixtures()).expect("a directory");
+        fs::remove_dir_all(&to).ok();
+        copy(&path, &to);
+        fs::remove_file(to.join("lock")).expect("removes");
+    }
+    let fixture = directory();
+    let copied = fixture.path().join("store");
+    copy(&to, &copied);
+    let written = contents(&open(&path)).expect("reads");
+    assert_eq!(contents(&open(&copied)).expect("reads"), written);
 }

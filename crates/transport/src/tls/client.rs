@@ -105,19 +105,29 @@ fn roots(path: Option<&Path>) -> Result<RootCertStore, TlsError> {
     Ok(roots)
 }
 
-/// Connects with TLS over `stream`; `host` is the name or address that the certificate must carry.
-pub(crate) async fn tls_connect(
-    stream: TcpStream,
-    host: &str,
-    options: &TlsClientOptions,
-) -> io::Result<TlsStream> {
-    let invalid = |error: TlsError| io::Error::new(io::ErrorKind::InvalidInput, error);
-    let config = options.load().map_err(invalid)?;
-    let name = ServerName::try_from(host.to_owned())
-        .map_err(|_| invalid(TlsError::new(format!("`{host}` is no name for TLS"))))?;
-    let connector = TlsConnector::from(Arc::new(config));
-    let stream = connector.connect(name, stream).await?;
-    Ok(TlsStream::new(stream.into()))
+/// What a connection with TLS to `host` needs; made before anything is sent, so that a file that cannot be read is named
+/// whether or not the server is there.
+pub(crate) struct TlsConnect {
+    connector: TlsConnector,
+    name: ServerName<'static>,
+}
+
+impl TlsConnect {
+    /// `host` is the name or address that the certificate must carry.
+    pub(crate) fn new(host: &str, options: &TlsClientOptions) -> io::Result<Self> {
+        let invalid = |error: TlsError| io::Error::new(io::ErrorKind::InvalidInput, error);
+        let config = options.load().map_err(invalid)?;
+        let name = ServerName::try_from(host.to_owned())
+            .map_err(|_| invalid(TlsError::new(format!("`{host}` is no name for TLS"))))?;
+        let connector = TlsConnector::from(Arc::new(config));
+        Ok(Self { connector, name })
+    }
+
+    /// Connects over `stream`.
+    pub(crate) async fn over(self, stream: TcpStream) -> io::Result<TlsStream> {
+        let stream = self.connector.connect(self.name, stream).await?;
+        Ok(TlsStream::new(stream.into()))
+    }
 }
 
 /// Checks everything but the name.

@@ -17,7 +17,7 @@ mod stream;
 
 pub use certificate::PeerCertificate;
 pub use client::TlsClientOptions;
-pub(crate) use client::tls_connect;
+pub(crate) use client::TlsConnect;
 pub use files::TlsError;
 pub(crate) use server::TlsServer;
 pub use server::{CertificateFiles, ClientAuth, TlsOptions, TlsVersion};
