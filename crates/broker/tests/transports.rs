@@ -383,7 +383,7 @@ async fn what_a_proxy_passes_on_is_not_local() {
         ("192.0.2.1", Some(ReasonCode::NotAuthorized)),
         ("192.0.2.66", None),
     ] {
-        let mut stream = connect(&door, &Default::default())
+        let mut stream = connect(&door, &martlet_transport::ConnectOptions::default())
             .await
             .expect("reachable");
         let header = format!("PROXY TCP4 {source} 192.0.2.2 1 2\r\n");

@@ -267,9 +267,9 @@ mod tests {
         #[cfg(unix)]
         {
             use std::os::unix::fs::PermissionsExt as _;
-            let mode = |path: &Path| fs::metadata(path).expect("there").permissions().mode();
-            assert_eq!(mode(&certs) & 0o777, 0o700);
-            assert_eq!(mode(&certs.join("server.key")) & 0o777, 0o600);
+            let rights = |path: &Path| fs::metadata(path).expect("there").permissions().mode();
+            assert_eq!(rights(&certs) & 0o777, 0o700);
+            assert_eq!(rights(&certs.join("server.key")) & 0o777, 0o600);
         }
     }
 

@@ -21,6 +21,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// What QUIC clients propose with ALPN.
@@ -31,6 +32,8 @@ const RECEIVE_WINDOW: u32 = 256 * 1024;
 /// Bytes written and not yet acknowledged; beyond it writing waits.
 const SEND_WINDOW: u64 = 512 * 1024;
 
+/// How long what was written may take to arrive after its stream was dropped.
+const LINGER: Duration = Duration::from_secs(1);
 /// What a QUIC connection ends with when nothing is wrong.
 const NO_ERROR: VarInt = VarInt::from_u32(0);
 
@@ -123,7 +126,7 @@ pub(crate) async fn connect(
 /// * Writing: bytes reported as written are with QUIC, which sends them by itself and again where
 ///   they are lost; up to 512 KiB may be on their way.
 /// * Shutting down ends the stream, and waits until the peer has acknowledged everything or is gone.
-///   Dropping ends the connection at once.
+///   Dropping does so in the background, for a second at most, as the kernel does for TCP.
 pub struct QuicStream(Box<Inner>);
 
 struct Inner {
@@ -179,7 +182,18 @@ impl QuicStream {
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        self.connection.close(NO_ERROR, b"");
+        let connection = self.connection.clone();
+        // It may have ended already; then there is nothing to wait for.
+        let _ = self.send.finish();
+        let stopped = self.send.stopped();
+        let last = async move {
+            let _ = tokio::time::timeout(LINGER, stopped).await;
+            connection.close(NO_ERROR, b"");
+        };
+        match tokio::runtime::Handle::try_current() {
+            Ok(runtime) => drop(runtime.spawn(last)),
+            Err(_) => self.connection.close(NO_ERROR, b""),
+        }
     }
 }
 

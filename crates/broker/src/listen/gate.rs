@@ -309,6 +309,7 @@ mod tests {
         Arc::new(Gate::new(policy))
     }
 
+    #[expect(clippy::unnecessary_wraps, reason = "what the gate is asked with")]
     fn ip(text: &str) -> Option<IpAddr> {
         Some(text.parse().expect(text))
     }
