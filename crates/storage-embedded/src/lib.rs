@@ -60,6 +60,13 @@ impl EmbeddedStorage {
         self.index.read().rows(table)
     }
 
+    /// The number of the last batch; 0 where it is open for reading only.
+    pub fn last_batch(&self) -> u64 {
+        self.writer
+            .as_ref()
+            .map_or(0, |writer| writer.lock().end().0)
+    }
+
     /// Makes a copy of the store as it is now in `to`, which must not exist. The broker goes on meanwhile; the copy
     /// is a store of its own. With `link`, closed segments are linked where the file system can: quick and small,
     /// but on the same disk. `progress` is told how many bytes of how many are done.

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
+use foldhash::fast::RandomState;
 use martlet_codec::PacketId;
 
 use crate::backend::{Table, Value, Write};
@@ -16,8 +17,8 @@ use crate::{Lsn, Message, MessageId, SessionId, Timestamp};
 #[derive(Debug, Default)]
 pub struct Planner {
     meta: Meta,
-    sessions: HashMap<SessionId, SessionRows>,
-    messages: HashMap<MessageId, MessageRow>,
+    sessions: HashMap<SessionId, SessionRows, RandomState>,
+    messages: HashMap<MessageId, MessageRow, RandomState>,
     wills: HashSet<SessionId>,
 }
 
@@ -95,7 +96,7 @@ struct Change {
 #[derive(Debug, Default)]
 pub struct Group {
     changes: Vec<Option<Change>>,
-    index: HashMap<Key, usize>,
+    index: HashMap<Key, usize, RandomState>,
     /// Sessions whose subscriptions go.
     unsubscribed: Vec<SessionId>,
     unsubscribed_set: HashSet<SessionId>,
