@@ -24,6 +24,7 @@ fn main() -> ExitCode {
         Command::Sub(args) => client::subscribe(&args),
         Command::Rr(args) => client::request(&args),
         Command::Bench(args) => bench::run(&args),
+        Command::Store(args) => martlet_cli::store::run(&args),
     }
 }
 

@@ -9,6 +9,7 @@ use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use crate::bench::BenchArgs;
 use crate::client::args::{PubArgs, RrArgs, SubArgs};
 use crate::config::{DEFAULT_FILES, Format, Inputs, LogFormat};
+use crate::store::args::StoreArgs;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -62,6 +63,8 @@ pub enum Command {
     Rr(Box<RrArgs>),
     /// Put load on a broker, check every message, and measure
     Bench(Box<BenchArgs>),
+    /// Look at a store, copy it, or carry it elsewhere, while no broker runs on it
+    Store(Box<StoreArgs>),
 }
 
 /// Where settings come from besides the environment.

@@ -16,3 +16,4 @@ pub mod logging;
 pub mod output;
 pub mod passwd;
 pub mod serve;
+pub mod store;
