@@ -136,8 +136,8 @@ fn mosquitto(_: &Path) -> Found {
     // `-h` is its way to say the version; it ends with a code of its own.
     let help = version(&program, &["-h"]);
     let mut peer = Peer::new("mosquitto", program, help, &["-c", "{config}"]);
-    peer.settings = "anonymous clients; no limit of queued and in-flight messages, because with the defaults 2.0 \
-        loses messages of the fan-in rows and stops for good at QoS 2 with more than 20 in flight";
+    peer.settings = "anonymous clients; no limit of queued and in-flight messages, because 2.0.11 with its defaults does \
+        not complete 1,000 to 1 at QoS 1, nor QoS 2 with 100 messages of a publisher in flight (20 complete)";
     peer.config = Some((
         "mosquitto.conf",
         "listener {port} 127.0.0.1\nallow_anonymous true\nmax_inflight_messages 0\nmax_queued_messages 0\n"

@@ -70,7 +70,7 @@ impl Results {
             cells: BTreeMap::new(),
             rounds: options.rounds,
             duration: options.duration,
-            machine: machine(),
+            machine: machine(options.martlet.is_none()),
         }
     }
 
@@ -342,7 +342,7 @@ pub(super) fn number(value: f64) -> String {
 }
 
 /// Processor, kernel, day and load, so that a table can be judged later.
-fn machine() -> String {
+fn machine(built_here: bool) -> String {
     let processor = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let processor = processor
         .lines()
@@ -362,9 +362,23 @@ fn machine() -> String {
         })
     };
     let day = said("date", &["-u", "+%Y-%m-%d"]);
-    let commit = said("git", &["rev-parse", "--short", "HEAD"]);
+    // A program that was handed in may have been built from anything.
+    let commit = if built_here {
+        let clean = said("git", &["status", "--porcelain"]).is_empty();
+        let changes = if clean {
+            ""
+        } else {
+            " with uncommitted changes"
+        };
+        format!(
+            "commit {}{changes}",
+            said("git", &["rev-parse", "--short", "HEAD"])
+        )
+    } else {
+        "a program that was handed in, of unknown commit".to_string()
+    };
     format!(
-        "{cores} cores of {processor}, Linux {}, load {load} before the first run, {day}, commit {commit}.",
+        "{cores} cores of {processor}, Linux {}, load {load} before the first run, {day}, {commit}.",
         kernel.trim()
     )
 }
