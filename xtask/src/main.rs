@@ -11,6 +11,7 @@
 
 mod bench;
 mod conformance;
+mod crash;
 mod fuzz;
 mod instructions;
 mod interop;
@@ -42,6 +43,8 @@ enum Task {
     Bench(bench::Options),
     /// Count the instructions of the hot paths and refuse a rise without a reason
     Instructions(instructions::Options),
+    /// Kill the broker at random moments and compare what it kept with what it acknowledged
+    Crash(crash::Options),
     /// Report which statements of the specifications a test shows, and whether the tests can fail
     Conformance(conformance::Options),
 }
@@ -77,6 +80,7 @@ fn main() -> ExitCode {
         Task::Interop(options) => interop::run(&options),
         Task::Bench(options) => bench::run(&options),
         Task::Instructions(options) => instructions::run(&options),
+        Task::Crash(options) => crash::run(&options),
         Task::Conformance(options) => conformance::run(&options),
     };
     match outcome {
