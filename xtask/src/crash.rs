@@ -104,7 +104,11 @@ pub(crate) fn run(options: &Options) -> Result<Outcome, Error> {
         Some(totals) if options.resume => totals,
         _ => Totals::default(),
     };
-    println!("crash: {}, seed {seed}, from cycle {}", program.label, totals.cycles + 1);
+    println!(
+        "crash: {}, seed {seed}, from cycle {}",
+        program.label,
+        totals.cycles + 1
+    );
     let folder = std::env::temp_dir().join(format!("martlet-crash-{}", std::process::id()));
     // Left from an earlier process with the same id.
     let _ = fs::remove_dir_all(&folder);
@@ -119,10 +123,18 @@ pub(crate) fn run(options: &Options) -> Result<Outcome, Error> {
     if result.is_ok() && (options.expect_loss || totals.all_findings() == 0) {
         fs::remove_dir_all(&run.folder)?;
     } else {
-        println!("crash: the data of the broker are left in {}", run.folder.display());
+        println!(
+            "crash: the data of the broker are left in {}",
+            run.folder.display()
+        );
     }
     if let Some(log) = &options.write {
-        totals::append(&workspace::root().join(log), totals, &run.program.label, seed)?;
+        totals::append(
+            &workspace::root().join(log),
+            totals,
+            &run.program.label,
+            seed,
+        )?;
     }
     Ok(judge(options, totals, result.is_ok()))
 }
@@ -239,7 +251,9 @@ impl<'a> Run<'a> {
         let mut said = true;
         let mut what = String::new();
         let store = self.folder.join("store");
-        if self.options.broker_command.is_none() && self.options.storage == "embedded" && store.exists()
+        if self.options.broker_command.is_none()
+            && self.options.storage == "embedded"
+            && store.exists()
         {
             if self.options.torn {
                 let must_say;

@@ -20,7 +20,9 @@ enum Known {
     On,
     Off,
     /// Asked for, not acknowledged.
-    Asked { on: bool },
+    Asked {
+        on: bool,
+    },
 }
 
 /// The durable state of one of them.
@@ -137,7 +139,9 @@ impl Changer {
                     codes.all(|code| (code as u8) < ReasonCode::UnspecifiedError as u8)
                 };
                 match packet {
-                    Packet::SubAck(ack) if on && ack.id == asked && granted(ack.codes) => done = true,
+                    Packet::SubAck(ack) if on && ack.id == asked && granted(ack.codes) => {
+                        done = true;
+                    }
                     Packet::UnsubAck(ack) if !on && ack.id == asked && granted(ack.codes) => {
                         done = true;
                     }

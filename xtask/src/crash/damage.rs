@@ -83,7 +83,10 @@ impl End {
 
     fn write(&self, bytes: &[u8]) -> Result<(), Error> {
         // As the store left it: the same file, another content.
-        let mut file = File::options().write(true).truncate(true).open(&self.path)?;
+        let mut file = File::options()
+            .write(true)
+            .truncate(true)
+            .open(&self.path)?;
         file.write_all(bytes)?;
         Ok(file.sync_all()?)
     }
@@ -111,20 +114,32 @@ impl End {
                 // A frame that looks right for as far as it goes.
                 let last = self.frames.last().map_or(0..0, |(at, ..)| at.clone());
                 let length = random.below(last.len().max(2) as u64 - 1) as usize + 1;
-                let part = bytes.get(last.start..last.start + length).map(<[u8]>::to_vec);
+                let part = bytes
+                    .get(last.start..last.start + length)
+                    .map(<[u8]>::to_vec);
                 bytes.extend(part.unwrap_or_else(|| vec![0; 1]));
                 (format!("{length} bytes of a frame behind the log"), true)
             }
             3 | 4 => {
-                let keep = safe + random.below(open as u64) as usize;
+                // Once in two all of it, which is what a disk without power makes of it.
+                let keep = match choice {
+                    3 => safe,
+                    _ => safe + random.below(open as u64) as usize,
+                };
                 bytes.truncate(keep);
                 let whole = keep == HEAD_BYTES || self.frames.iter().any(|(at, ..)| at.end == keep);
-                (format!("cut to {keep} of {} bytes", self.bytes.len()), !whole)
+                (
+                    format!("cut to {keep} of {} bytes", self.bytes.len()),
+                    !whole,
+                )
             }
             _ => {
                 let at = safe + random.below(open as u64) as usize;
                 bytes[at] ^= 1 << random.below(8);
-                (format!("a bit of byte {at} of {} flipped", self.bytes.len()), true)
+                (
+                    format!("a bit of byte {at} of {} flipped", self.bytes.len()),
+                    true,
+                )
             }
         };
         self.write(&bytes)?;
@@ -143,8 +158,7 @@ impl End {
     /// Damages the last acknowledged batch, which must not go unnoticed. `None` when this segment has none.
     pub(super) fn harm(&self, random: &mut Random) -> Result<Option<String>, Error> {
         let mut acknowledged = self.frames.iter().rev();
-        let Some((at, checked, batch)) =
-            acknowledged.find(|(.., batch)| *batch == self.synced)
+        let Some((at, checked, batch)) = acknowledged.find(|(.., batch)| *batch == self.synced)
         else {
             return Ok(None);
         };

@@ -208,7 +208,8 @@ impl<'a> Link<'a> {
         let start = self.input.len();
         self.input.resize(start + READ_BYTES, 0);
         let read = self.stream.read(&mut self.input[start..]);
-        self.input.truncate(start + read.as_ref().copied().unwrap_or(0));
+        self.input
+            .truncate(start + read.as_ref().copied().unwrap_or(0));
         match read {
             Ok(0) => return Err(self.ended("end of stream")),
             Ok(_) => shown = self.show(most, show)?,

@@ -9,11 +9,11 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// How long a start may take.
-const READY_TIMEOUT: Duration = Duration::from_secs(60);
+const READY_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// How the broker is started; `{port}` and `{dir}` in an argument are filled in.
 pub(super) struct Program {
-    program: PathBuf,
+    file: PathBuf,
     arguments: Vec<String>,
     /// What the log calls it.
     pub(super) label: String,
@@ -35,7 +35,7 @@ impl Program {
         }
         let mut words = line.split_whitespace().map(ToString::to_string);
         Ok(Self {
-            program: PathBuf::from(words.next().unwrap_or_default()),
+            file: PathBuf::from(words.next().unwrap_or_default()),
             arguments: words.collect(),
             label: line.to_string(),
         })
@@ -70,7 +70,7 @@ impl Program {
         words.extend(["--set", "limits.queued_bytes_max=1GiB"]);
         let torn = if torn { ", torn writes" } else { "" };
         Ok(Self {
-            program,
+            file: program,
             arguments: words.iter().map(ToString::to_string).collect(),
             label: format!("martlet, {storage}, fsync {fsync}{torn}"),
         })
@@ -82,7 +82,7 @@ impl Program {
                 .replace("{dir}", &folder.display().to_string())
         };
         let output = File::create(log)?;
-        let child = Command::new(&self.program)
+        let child = Command::new(&self.file)
             .args(self.arguments.iter().map(fill))
             .current_dir(folder)
             .stdin(Stdio::null())
@@ -115,7 +115,12 @@ impl Program {
     }
 
     /// Starts the broker and kills it after a moment, wherever it is by then.
-    pub(super) fn false_start(&self, folder: &Path, log: &Path, after: Duration) -> Result<(), Error> {
+    pub(super) fn false_start(
+        &self,
+        folder: &Path,
+        log: &Path,
+        after: Duration,
+    ) -> Result<(), Error> {
         let process = self.spawn(folder, log, free_port()?)?;
         std::thread::sleep(after);
         drop(process);

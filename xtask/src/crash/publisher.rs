@@ -17,7 +17,7 @@ const WINDOW: usize = 32;
 const BURST: u64 = 8;
 const PAUSE: Duration = Duration::from_millis(7);
 /// How long finishing what was begun may take.
-const DRAIN_LIMIT: Duration = Duration::from_secs(60);
+const DRAIN_LIMIT: Duration = Duration::from_mins(1);
 
 /// A message on its way.
 struct Flight {
@@ -190,7 +190,8 @@ impl Publisher {
                 Ok(false)
             }
             (AckKind::PubAck, QoS::AtLeastOnce, _) if !refused => {
-                self.acknowledged[flight.stream] = self.acknowledged[flight.stream].max(flight.number);
+                self.acknowledged[flight.stream] =
+                    self.acknowledged[flight.stream].max(flight.number);
                 self.in_flight.remove(at);
                 scene.acknowledged.fetch_add(1, Relaxed);
                 Ok(false)

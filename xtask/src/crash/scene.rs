@@ -3,9 +3,8 @@
 //! Deliberately absent: what is right; each client judges what it sees itself.
 
 use super::random::Random;
-use std::sync::Mutex;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 /// What can go wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,7 +72,7 @@ const TOLD_MAX: usize = 40;
 #[derive(Default)]
 pub(super) struct Ledger {
     counts: [AtomicU64; Kind::ALL.len()],
-    told: Mutex<Vec<String>>,
+    told: Mutex<Vec<(Kind, String)>>,
 }
 
 impl Ledger {
@@ -84,9 +83,9 @@ impl Ledger {
     /// Books `count` findings of one kind with one line of words.
     pub(super) fn count(&self, kind: Kind, count: u64, what: String) {
         self.counts[kind as usize].fetch_add(count, Relaxed);
-        let mut told = self.told.lock().unwrap_or_else(|broken| broken.into_inner());
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         if told.len() < TOLD_MAX {
-            told.push(format!("{}: {what}", kind.name()));
+            told.push((kind, what));
         }
     }
 
@@ -100,7 +99,10 @@ impl Ledger {
 
     /// The words since the last call.
     pub(super) fn words(&self) -> Vec<String> {
-        std::mem::take(&mut *self.told.lock().unwrap_or_else(|broken| broken.into_inner()))
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        told.drain(..)
+            .map(|(kind, what)| format!("{}: {what}", kind.name()))
+            .collect()
     }
 }
 

@@ -93,7 +93,8 @@ pub(super) fn read(streams: &[Stream], topic: &str, bytes: &[u8]) -> Option<(usi
     number.copy_from_slice(&head[2..]);
     let number = u64::from_be_bytes(number);
     let known = streams.get(stream)?;
-    (known.name == topic && payload(stream, known.what, number) == bytes).then_some((stream, number))
+    (known.name == topic && payload(stream, known.what, number) == bytes)
+        .then_some((stream, number))
 }
 
 /// What one subscription has seen of one stream.

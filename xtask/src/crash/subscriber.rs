@@ -19,7 +19,7 @@ const SILENCE: Duration = Duration::from_secs(4);
 /// How long it listens for what must not come, when everything came.
 const AFTERWARDS: Duration = Duration::from_millis(150);
 /// How long a drain may take at all.
-const DRAIN_LIMIT: Duration = Duration::from_secs(60);
+const DRAIN_LIMIT: Duration = Duration::from_mins(1);
 const SUBSCRIBE_ID: u16 = 1;
 
 /// What a subscription has seen; the members of a shared one have it together.
@@ -65,9 +65,8 @@ impl Book {
             return wills.is_complete();
         }
         let mut streams = all.iter().zip(&self.seen).zip(expected);
-        streams.all(|((stream, seen), expected)| {
-            !(self.wants)(stream) || seen.is_complete(*expected)
-        })
+        streams
+            .all(|((stream, seen), expected)| !(self.wants)(stream) || seen.is_complete(*expected))
     }
 
     /// Books what never came.
@@ -145,12 +144,37 @@ pub(super) fn all(streams: usize) -> Vec<Subscriber> {
         list.push(subscriber);
     };
     let [one, two] = both;
-    add(Version::V311, "crash/data/#", two, book("everything, QoS 2", two, data, true));
-    add(Version::V5, "crash/data/#", one, book("everything, QoS 1", one, data, true));
-    add(Version::V311, "crash/data/+/1", two, book("slow", two, second_topic, true));
-    add(Version::V5, "crash/data/0/+", two, book("mostly away", two, of_first, true));
+    add(
+        Version::V311,
+        "crash/data/#",
+        two,
+        book("everything, QoS 2", two, data, true),
+    );
+    add(
+        Version::V5,
+        "crash/data/#",
+        one,
+        book("everything, QoS 1", one, data, true),
+    );
+    add(
+        Version::V311,
+        "crash/data/+/1",
+        two,
+        book("slow", two, second_topic, true),
+    );
+    add(
+        Version::V5,
+        "crash/data/0/+",
+        two,
+        book("mostly away", two, of_first, true),
+    );
     let shared = book("shared", two, first_topic, false);
-    add(Version::V5, "$share/group/crash/data/+/0", two, Arc::clone(&shared));
+    add(
+        Version::V5,
+        "$share/group/crash/data/+/0",
+        two,
+        Arc::clone(&shared),
+    );
     add(Version::V311, "$share/group/crash/data/+/0", two, shared);
     let of_wills = book("wills", two, |_| false, true);
     lock(&of_wills).wills = Some(Wills::default());
@@ -235,7 +259,10 @@ impl Subscriber {
             } else {
                 usize::MAX
             };
-            if link.read(most, &mut |packet, out| self.packet(scene, all, packet, out))? > 0 {
+            if link.read(most, &mut |packet, out| {
+                self.packet(scene, all, packet, out)
+            })? > 0
+            {
                 heard = Instant::now();
             }
             let Some(expected) = scene.expected.get() else {

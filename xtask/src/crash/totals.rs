@@ -122,7 +122,13 @@ fn output(program: &str, arguments: &[&str]) -> String {
 pub(super) fn path(label: &str, seed: u64) -> Result<PathBuf, Error> {
     let name: String = label
         .chars()
-        .map(|letter| if letter.is_ascii_alphanumeric() { letter } else { '-' })
+        .map(|letter| {
+            if letter.is_ascii_alphanumeric() {
+                letter
+            } else {
+                '-'
+            }
+        })
         .collect();
     let folder = workspace::metadata()?.target_directory.join("crash");
     fs::create_dir_all(&folder)?;
