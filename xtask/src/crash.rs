@@ -291,7 +291,7 @@ impl<'a> Run<'a> {
         damage::copy(store, &copy)?;
         if let Some(what) = End::read(&copy)?.harm(&mut self.random)? {
             match self.program.refuses(&folder, &folder.join("log"))? {
-                Some(words) if words.contains("lost") => self.totals.refused += 1,
+                Some(words) if words.contains("were acknowledged") => self.totals.refused += 1,
                 Some(words) => {
                     let what = format!("{what}: refused, but not as a loss: {words}");
                     self.ledger.find(Kind::Repair, what);
