@@ -1,4 +1,4 @@
-//! A load generator for MQTT brokers that is much cheaper per message than any broker, and checks every message.
+//! A load generator for MQTT brokers that checks every message, and is cheap where messages come in batches.
 //!
 //! [`run`] connects the clients of a [`Workload`], lets them publish, and returns a [`Report`], or a [`Failure`] when a
 //! message was lost, doubled, out of order, corrupted or misdirected: a run that broke a promise has no figures. Told
