@@ -32,7 +32,7 @@ const EDGES: &[(&str, Allowed)] = &[
     ),
     (
         "cli",
-        Allowed::AllBut(&["storage-embedded", "storage-rocksdb", "storage-redis"]),
+        Allowed::AllBut(&["storage-rocksdb", "storage-redis"]),
     ),
     ("broker-bin", Allowed::AllBut(&[])),
     (
