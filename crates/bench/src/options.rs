@@ -167,7 +167,7 @@ impl Options {
             idle: 0,
             unrelated: 0,
             pid: None,
-            timeout: Duration::from_secs(120),
+            timeout: Duration::from_mins(2),
             stall: Duration::from_secs(10),
             username: None,
             password: None,
@@ -261,7 +261,9 @@ impl Options {
         {
             return refuse("there are as many topics as filters, or fewer".into());
         }
-        if self.workload == Workload::Offline && self.subscribers() % self.publishers() != 0 {
+        if self.workload == Workload::Offline
+            && !self.subscribers().is_multiple_of(self.publishers())
+        {
             return refuse("each publisher must have as many sessions as the others".into());
         }
         if self.unrelated > NUMBERS_MAX || self.count.is_some_and(|count| count > COUNT_MAX) {

@@ -39,8 +39,8 @@ mod timer {
             let flags = TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC;
             let descriptor = timerfd_create(TimerfdClockId::Monotonic, flags).map_err(system)?;
             let every = Timespec {
-                tv_sec: (nanos / 1_000_000_000) as i64,
-                tv_nsec: (nanos % 1_000_000_000) as _,
+                tv_sec: (nanos / 1_000_000_000).cast_signed(),
+                tv_nsec: (nanos % 1_000_000_000).cast_signed(),
             };
             let times = Itimerspec {
                 it_interval: every,

@@ -298,7 +298,7 @@ impl Publisher {
                 self.random ^= self.random << 25;
                 self.random ^= self.random >> 27;
                 let drawn = self.random.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 32;
-                let number = (drawn * u64::from(count) >> 32) as u32;
+                let number = ((drawn * u64::from(count)) >> 32) as u32;
                 (number, self.plan.stream + number / per_stream.max(1))
             }
         }

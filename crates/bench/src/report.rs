@@ -160,8 +160,7 @@ impl Report {
                 } = times;
                 let _ = writeln!(
                     text,
-                    "  {:<40} p50 {p50}, p90 {p90}, p99 {p99}, p99.9 {p999}, max {max} µs",
-                    name
+                    "  {name:<40} p50 {p50}, p90 {p90}, p99 {p99}, p99.9 {p999}, max {max} µs"
                 );
             }
         }

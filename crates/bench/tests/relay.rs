@@ -37,7 +37,11 @@ fn every_message_of_every_shape_is_counted() {
                 let words = report.title();
                 assert_eq!(report.figure("delivered"), Some(deliveries), "{words}");
                 let latency = report.latency_micros.expect("messages arrived");
-                assert_eq!(latency.count as f64, deliveries, "{words}");
+                assert_eq!(
+                    Some(latency.count as f64),
+                    report.figure("delivered"),
+                    "{words}"
+                );
                 assert_eq!(
                     report.acknowledgement_micros.is_some(),
                     qos > QoS::AtMostOnce,
@@ -119,7 +123,7 @@ fn a_broker_that_misleads_has_no_figures() {
 fn a_run_ends_when_its_time_is_over() {
     let result = run_on_relay(Workload::Pairs, |options| {
         options.count = None;
-        options.duration = Duration::from_secs(60);
+        options.duration = Duration::from_mins(1);
         options.timeout = Duration::from_millis(300);
     });
     let Err(Failure::Time(words)) = result else {

@@ -110,7 +110,7 @@ impl Client {
             }
             Packet::Subscribe(subscribe) => {
                 let mut codes = Vec::with_capacity(subscribe.filters.len());
-                for (filter, options) in subscribe.filters.iter() {
+                for (filter, options) in subscribe.filters {
                     self.filters.push(filter.to_owned());
                     codes.push(options.qos as u8);
                 }

@@ -478,9 +478,8 @@ impl Server {
             (6, &[high, low, ..]) => client.say(&[0x70, 2, high, low]),
             (4 | 7, _) => {}
             _ => {
-                let packet = match Packet::decode(frame, client.version) {
-                    Ok(packet) => packet,
-                    Err(_) => return None,
+                let Ok(packet) = Packet::decode(frame, client.version) else {
+                    return None;
                 };
                 return client.answer(&packet);
             }

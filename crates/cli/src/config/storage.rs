@@ -70,7 +70,7 @@ pub(super) fn check(storage: &Storage, checker: &mut Checker<'_>) {
         );
     }
     if storage.path.as_os_str().is_empty() {
-        checker.add("storage.path", "is empty".to_owned()).help =
+        checker.add("storage.path", "is empty").help =
             Some("name a directory, such as \"/var/lib/martlet\"".to_owned());
     }
     checker.duration("storage.fsync_interval", storage.fsync_interval, false);
