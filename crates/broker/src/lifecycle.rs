@@ -146,10 +146,8 @@ impl Core {
             let old = std::mem::replace(&mut state.will, request.will.map(Box::new));
             ops.extend(self.will_op(session.id, old.is_some(), state.will.as_deref(), None));
         }
-        let stored = self.submit(ops);
-        if session.durable {
-            lsn = lsn.max(stored);
-        }
+        // Whoever has a CONNACK relies on its will as on its session, also where only the will is stored.
+        lsn = lsn.max(self.submit(ops));
         session.identity.store(Some(request.identity));
         claim.set(Some(Arc::clone(&session)));
         Ok(Attached {

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use martlet_codec::{AckKind, Packet, Props, QoS, Unsubscribe, UnsubscribeFiltersBuf, Version};
+use martlet_codec::{
+    AckKind, Connect, Packet, Props, QoS, Unsubscribe, UnsubscribeFiltersBuf, Version, Will,
+};
 
 use crate::ground::{
     ack, connect_packet, connected, expect_ack, expect_connack, expect_silence, expect_suback, id,
@@ -67,6 +69,28 @@ async fn connack_of_a_new_session_and_suback_wait_for_their_commit() {
     expect_silence(&mut client).await;
     committer.commit_all();
     expect_suback(&mut client, 1, QoS::AtLeastOnce).await;
+}
+
+#[tokio::test]
+async fn connack_waits_for_the_will_of_a_session_that_is_not_stored() {
+    let (broker, committer) = with_store();
+    let mut client = open(&broker, Version::V311);
+    let connect = Connect {
+        will: Some(Will {
+            qos: QoS::ExactlyOnce,
+            retain: false,
+            props: Props::EMPTY,
+            topic: "wills",
+            payload: b"gone",
+        }),
+        ..connect_packet("a", Version::V311, true)
+    };
+    send(&mut client, Packet::Connect(connect)).await;
+    wait_until(|| committer.pending() > 0).await;
+    let early = tokio::time::timeout(Duration::from_millis(50), client.receive()).await;
+    assert!(early.is_err(), "CONNACK waits for the will");
+    committer.commit_all();
+    expect_connack(&mut client, false).await;
 }
 
 #[tokio::test]
