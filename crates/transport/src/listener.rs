@@ -59,7 +59,7 @@ pub struct ListenerOptions {
     /// that propose none it speaks without. Not used by WebSocket, which is `http/1.1`. Default
     /// `mqtt`.
     pub alpn: &'static [&'static str],
-    /// What of the peer's certificate becomes [`Established::identity`]. Default `None`: nothing.
+    /// What of the peer's certificate becomes [`Established::identity`](crate::Established::identity). Default `None`: nothing.
     pub identity: Option<IdentitySource>,
 }
 

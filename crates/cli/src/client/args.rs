@@ -59,7 +59,7 @@ pub struct Common {
     /// Path of the Unix socket of the broker
     #[arg(long = "unix", value_name = "FILE", conflicts_with_all = ["host", "port", "url"], help_heading = "Connection")]
     pub unix: Option<PathBuf>,
-    /// Everything in one: mqtt[s]://USER:PASSWORD@HOST:PORT/TOPIC, or ws[s]://USER:PASSWORD@HOST:PORT/PATH; all but HOST may be left out
+    /// Everything in one: mqtt://USER:PASSWORD@HOST:PORT/TOPIC, or ws://USER:PASSWORD@HOST:PORT/PATH, or mqtts and wss; all but HOST may be left out
     #[arg(short = 'L', long, conflicts_with_all = ["host", "port"], help_heading = "Connection")]
     pub url: Option<String>,
     /// Client id; without one the broker chooses
