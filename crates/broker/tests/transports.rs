@@ -1,7 +1,7 @@
 //! The broker through every door at once: whatever a client comes in by, it gets the same, and meets the others.
 
 #[path = "../../transport/tests/common/certs.rs"]
-#[allow(dead_code, unreachable_pub, reason = "its other users need the rest")]
+#[expect(dead_code, unreachable_pub, reason = "its other users need the rest")]
 mod certs;
 
 use std::{fmt::Debug, time::Duration};

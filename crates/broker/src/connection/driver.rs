@@ -7,7 +7,6 @@ use std::{
     pin::Pin,
     sync::{Arc, atomic::Ordering},
     task::{Context, Poll, ready},
-    time::Duration,
 };
 
 use martlet_codec::{Frame, Packet, PacketBuf, Props, ReasonCode, Split, Version, split};
@@ -19,6 +18,8 @@ use tokio::io::ReadBuf;
 use super::{
     End, Violation,
     acks::Acks,
+    gather::Gather,
+    pressure::Pause,
     publish::{TopicMemo, check_user_properties},
     replay::Replay,
 };
@@ -43,22 +44,6 @@ const LOCAL_BYTES_MAX: usize = 64 << 10;
 
 /// What an idle connection keeps for its next acknowledgements.
 const LOCAL_BYTES_KEPT: usize = 64;
-
-/// How long a publisher waits for one slow subscriber, as NATS does (`stalledWait`).
-const PRESSURE_WAIT: Duration = Duration::from_millis(5);
-
-/// Publications let through after a wait that was in vain: a subscriber that is alive but slow holds nobody below 64 in
-/// the time of one wait. One that catches up is waited for again at once, so that it loses nothing.
-const PRESSURE_EVERY: u32 = 64;
-
-/// A subscriber that took and acknowledged nothing for this long is not waited for. Longer than a busy machine keeps a
-/// reading client from its turn, short enough to be no harm.
-const PROGRESS_MILLIS: u64 = 100;
-
-/// How often a wait is prolonged while the subscriber's queue is full and its socket makes progress. Unlike QoS 0,
-/// these messages would be lost to a client that is alive and reading: one that takes 640 a second loses none, and
-/// a slower one holds nobody below that rate.
-const PRESSURE_PROLONGED: u32 = 20;
 
 /// A connected client.
 pub(crate) struct Connection<S> {
@@ -97,9 +82,9 @@ pub(crate) struct Connection<S> {
     pub(super) topic_memo: TopicMemo,
     pub(super) replays: VecDeque<Replay>,
     parked: Option<Box<Parked>>,
-    pause: Option<Box<Pause>>,
+    pub(super) pause: Option<Box<Pause>>,
     /// Publications to slow subscribers that are let through before the next wait.
-    forbearance: u32,
+    pub(super) forbearance: u32,
     connected_at: Timestamp,
     /// Counts down what a panic must still clean up.
     finished: bool,
@@ -114,14 +99,6 @@ pub(super) enum Parked {
     ),
 }
 
-/// A wait for a slow subscriber, or for memory.
-struct Pause {
-    subscriber: Option<Arc<Session>>,
-    timeout: Pin<Box<tokio::time::Sleep>>,
-    /// How often it may still be prolonged.
-    prolong: u32,
-}
-
 /// Why output has come to rest.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Output {
@@ -131,80 +108,6 @@ enum Output {
     Blocked,
     /// A little is there, and more is expected from those who are ready to run: they get their turn first.
     Gathering,
-}
-
-/// Whether to let other tasks run before a little output is written.
-///
-/// When a thousand publishers each bring one message for one subscriber, its task would be woken after each and make a
-/// system call for each. Waiting for one round of the scheduler lets them all append first. Where that brings nothing,
-/// as for pairs that take turns, it is given up for a while.
-struct Gather {
-    /// What was there before the round that is being waited for.
-    before: Option<usize>,
-    /// Rounds that may bring nothing before waiting is given up.
-    patience: u8,
-    /// Wakes until it is tried again.
-    pause: u8,
-}
-
-impl Default for Gather {
-    fn default() -> Self {
-        Self {
-            before: None,
-            patience: Self::PATIENCE,
-            pause: 0,
-        }
-    }
-}
-
-impl Gather {
-    const PATIENCE: u8 = 4;
-    const PAUSE: u8 = 64;
-    /// More than this is worth a system call.
-    const LITTLE_BYTES: usize = 8 << 10;
-
-    /// Whether to wait now that `pending` bytes are there; `woken` when they are the first since the owner was at rest.
-    fn waits(&mut self, pending: usize, woken: bool) -> bool {
-        if let Some(before) = self.before.take() {
-            if pending > before {
-                self.patience = Self::PATIENCE;
-            } else {
-                self.patience = self.patience.saturating_sub(1);
-                if self.patience == 0 {
-                    self.pause = Self::PAUSE;
-                    // One more try when the pause is over.
-                    self.patience = 1;
-                }
-            }
-            return false;
-        }
-        if !woken || pending > Self::LITTLE_BYTES {
-            return false;
-        }
-        if self.pause > 0 {
-            self.pause -= 1;
-            return false;
-        }
-        self.before = Some(pending);
-        true
-    }
-}
-
-impl Pause {
-    /// Whether the subscriber's queue is still long and its client alive.
-    fn is_worth_prolonging(&self, now: Timestamp) -> bool {
-        let Some(subscriber) = &self.subscriber else {
-            return false;
-        };
-        let worth =
-            subscriber.with_outbox(|outbox| outbox.is_queue_long() && is_progressing(outbox, now));
-        self.prolong > 0 && worth == Some(true)
-    }
-}
-
-/// Whether waiting for this subscriber makes sense: it was at work a moment ago (rule 7).
-fn is_progressing(outbox: &crate::session::Outbox, now: Timestamp) -> bool {
-    outbox.connected && now.millis_since(outbox.progress) <= PROGRESS_MILLIS
 }
 
 /// What a packet handler wants.
@@ -312,7 +215,7 @@ impl<S: ByteStream> Connection<S> {
             if self.chunk.is_empty() {
                 self.replay();
                 let more = self.fetch(cx)?;
-                if self.gather.before.is_some() {
+                if self.gather.is_waiting() {
                     return Ok(Output::Gathering);
                 }
                 if !more {
@@ -611,14 +514,10 @@ impl<S: ByteStream> Connection<S> {
                     break;
                 }
             }
-            if let Some(subscriber) = work.sink.pressure.take() {
-                if self.forbearance > 0 {
-                    self.forbearance -= 1;
-                } else if self.pause_for(subscriber) {
-                    break;
-                } else {
-                    self.forbearance = PRESSURE_EVERY;
-                }
+            if let Some(subscriber) = work.sink.pressure.take()
+                && self.slow_down_for(subscriber)
+            {
+                break;
             }
             if self.core.memory.is_above() && work.sink.counts.has_publish_received() {
                 // Publishers are what fills memory: each batch of theirs costs them a pause.
@@ -719,7 +618,7 @@ impl<S: ByteStream> Connection<S> {
         self.set_reading(false);
     }
 
-    fn set_reading(&self, reading: bool) {
+    pub(super) fn set_reading(&self, reading: bool) {
         self.session.saw_client(self.core.clock.now());
         self.session.with_outbox(|outbox| outbox.reading = reading);
     }
@@ -756,62 +655,6 @@ impl<S: ByteStream> Connection<S> {
         }
         self.set_reading(true);
         Poll::Ready(Ok(()))
-    }
-
-    /// Waits for `subscriber`, unless its socket has stopped: that one costs nobody anything (rule 7).
-    fn pause_for(&mut self, subscriber: Arc<Session>) -> bool {
-        let now = self.core.clock.now();
-        if subscriber.with_outbox(|outbox| is_progressing(outbox, now)) != Some(true) {
-            return false;
-        }
-        self.start_pause(Some(subscriber));
-        true
-    }
-
-    fn start_pause(&mut self, subscriber: Option<Arc<Session>>) {
-        let timeout = Box::pin(tokio::time::sleep(PRESSURE_WAIT));
-        self.pause = Some(Box::new(Pause {
-            subscriber,
-            timeout,
-            prolong: PRESSURE_PROLONGED,
-        }));
-        self.set_reading(false);
-    }
-
-    fn poll_pause(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let Some(pause) = &mut self.pause else {
-            return Poll::Ready(());
-        };
-        let pressure = self.core.pressure_bytes() / 2;
-        let now = self.core.clock.now();
-        let drained = pause.subscriber.as_ref().is_some_and(|subscriber| {
-            let drained = subscriber.with_outbox(|outbox| {
-                let drained = outbox.has_drained(pressure);
-                let known = |waiting: &std::task::Waker| waiting.will_wake(cx.waker());
-                if !drained && !outbox.waiting.iter().any(known) {
-                    outbox.waiting.push(cx.waker().clone());
-                }
-                drained
-            });
-            drained.unwrap_or(true)
-        });
-        let mut over = drained;
-        while !over && pause.timeout.as_mut().poll(cx).is_ready() {
-            if !pause.is_worth_prolonging(now) {
-                over = true;
-                break;
-            }
-            pause.prolong -= 1;
-            let next = tokio::time::Instant::now() + PRESSURE_WAIT;
-            pause.timeout.as_mut().reset(next);
-        }
-        if over {
-            self.forbearance = if drained { 0 } else { PRESSURE_EVERY };
-            self.pause = None;
-            self.set_reading(true);
-            return Poll::Ready(());
-        }
-        Poll::Pending
     }
 
     pub(super) fn connected_for_secs(&self) -> u64 {

@@ -8,7 +8,9 @@
 mod acks;
 mod closing;
 mod driver;
+mod gather;
 mod handshake;
+mod pressure;
 mod publish;
 mod replay;
 mod subscribe;
