@@ -120,6 +120,15 @@ impl Core {
                 outbox.epoch
             })
             .ok_or(ReasonCode::UnspecifiedError)?;
+        let overdue = {
+            let mut state = session.state.lock();
+            let is_due = state.deadlines.will_is_due(self.clock.now());
+            is_due.then(|| state.will.take()).flatten()
+        };
+        if let Some(will) = overdue {
+            // Its delay had passed before this client came back, which must not save it (3.1.3.2.2).
+            self.fire_will(&session, &will);
+        }
         let mut ops = Vec::new();
         let generation;
         if session.durable {

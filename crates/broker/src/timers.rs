@@ -45,6 +45,13 @@ pub(crate) struct Deadlines {
     pub(crate) will: Option<Entry>,
 }
 
+impl Deadlines {
+    /// Whether the time of the will has come, although it has not fired yet.
+    pub(crate) fn will_is_due(&self, now: Timestamp) -> bool {
+        self.will.is_some_and(|entry| entry.when <= now)
+    }
+}
+
 /// The deadlines.
 #[derive(Default)]
 pub(crate) struct Timers {

@@ -33,10 +33,14 @@ const NOON: u64 = 1_800_000_000_000;
 
 /// A broker over `storage` at `secs` past noon.
 fn start(storage: &MemoryStorage, secs: u64) -> Broker {
+    start_with_clock(storage, Arc::new(Hand(AtomicU64::new(NOON + secs * 1_000))))
+}
+
+fn start_with_clock(storage: &MemoryStorage, clock: Arc<Hand>) -> Broker {
     Broker::builder()
         .config(quiet())
         .seed(7)
-        .clock(Arc::new(Hand(AtomicU64::new(NOON + secs * 1_000))))
+        .clock(clock)
         .store(storage.clone(), CommitOptions::default())
         .expect("the store can be read")
         .start()
@@ -260,6 +264,24 @@ async fn wills_fire_after_a_crash_when_they_are_due_and_only_then() {
     let mut sleeper = resumed(&last, "sleeper").await;
     assert_eq!(payload(&mut sleeper).await, "later");
     expect_silence(&mut sleeper).await;
+}
+
+#[tokio::test]
+async fn a_client_that_comes_back_after_its_will_was_due_does_not_save_it() {
+    let storage = MemoryStorage::default();
+    let clock = Arc::new(Hand(AtomicU64::new(NOON)));
+    let broker = start_with_clock(&storage, Arc::clone(&clock));
+    let mut witness = connected(&broker, "witness", true).await;
+    subscribed(&mut witness, "wills", QoS::AtLeastOnce).await;
+    let client = connect_with_will(&broker, "late", 3_600, 10).await;
+    drop(client);
+    while broker.clients_connected() > 1 {
+        tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+    }
+    // The timer, which waits by another clock, has not come to it yet.
+    clock.0.store(NOON + 10_000, Ordering::Relaxed);
+    drop(resumed(&broker, "late").await);
+    assert_eq!(payload(&mut witness).await, "late");
 }
 
 #[tokio::test]
