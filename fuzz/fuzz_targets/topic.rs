@@ -97,7 +97,7 @@ struct Broker {
     trie: Trie<u32>,
     exact: ExactMap<u32>,
     filters: BTreeMap<String, u32>,
-    tree: RetainedTree<u32>,
+    tree: RetainedTree<(String, u32)>,
     topics: BTreeMap<String, u32>,
 }
 
@@ -128,14 +128,15 @@ impl Broker {
     }
 
     fn retain(&mut self, topic: TopicName<'_>, value: u32) {
-        assert_eq!(
-            self.tree.insert(topic, value),
-            self.topics.insert(topic.as_str().to_owned(), value)
-        );
+        let text = topic.as_str();
+        let old = self.tree.insert((text.to_owned(), value));
+        let expected = self.topics.insert(text.to_owned(), value);
+        assert_eq!(old, expected.map(|value| (text.to_owned(), value)));
     }
 
     fn clear(&mut self, topic: TopicName<'_>) {
-        assert_eq!(self.tree.remove(topic), self.topics.remove(topic.as_str()));
+        let old = self.tree.remove(topic).map(|(_, value)| value);
+        assert_eq!(old, self.topics.remove(topic.as_str()));
     }
 
     fn ask(&self, topic: TopicName<'_>) {
@@ -169,8 +170,8 @@ impl Broker {
             assert!(slice <= self.topics.len() * 2 + 2, "a walk ends");
             cursor = self
                 .tree
-                .walk(filter, cursor.as_ref(), &mut { budget }, |topic, value| {
-                    found.push((topic.as_str().to_owned(), *value));
+                .walk(filter, cursor.as_ref(), &mut { budget }, |pair| {
+                    found.push(pair.clone());
                 });
             if cursor.is_none() {
                 break;

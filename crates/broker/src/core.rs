@@ -340,7 +340,7 @@ impl Core {
             }));
         }
         let message = publication.message().clone();
-        if self.retained.set(message.clone(), now).is_err() {
+        if self.retained.set(&message, now).is_err() {
             let limit = self.retained_limit();
             self.counters.limit(limit);
             return Err(limit);

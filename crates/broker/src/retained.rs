@@ -19,7 +19,7 @@
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering, fence};
 
 use martlet_storage::{Message, Timestamp};
-use martlet_topic::{Cursor, RetainedTree, TopicFilter, TopicHasher, TopicName};
+use martlet_topic::{Cursor, HasTopic, RetainedTree, TopicFilter, TopicHasher, TopicName};
 use parking_lot::{Mutex, MutexGuard, RwLock};
 
 /// A selective walk seeks in every shard that is not empty, a publisher shares its lock with 1/63 of the topics.
@@ -44,11 +44,24 @@ pub(crate) struct Retained {
 }
 
 struct Shard {
-    topics: RetainedTree<Message>,
+    topics: RetainedTree<Kept>,
     /// No message here expires earlier; `NEVER` if none expires.
     earliest: Timestamp,
     /// The same of the messages that were set since a sweep of this shard began.
     earliest_new: Timestamp,
+}
+
+/// A message at its topic.
+struct Kept(Message);
+
+impl HasTopic for Kept {
+    fn topic(&self) -> &str {
+        self.0.topic()
+    }
+
+    fn topic_bytes(&self) -> &[u8] {
+        self.0.topic_bytes()
+    }
 }
 
 /// Where the sweep is.
@@ -126,16 +139,23 @@ impl Retained {
 
     /// Stores `message` as the retained one of its topic [MQTT-3.3.1-5]. One that has expired already only
     /// removes what was there.
-    pub(crate) fn set(&self, message: Message, now: Timestamp) -> Result<(), QuotaExceeded> {
-        if is_expired(&message, now) {
+    pub(crate) fn set(&self, message: &Message, now: Timestamp) -> Result<(), QuotaExceeded> {
+        if is_expired(message, now) {
             self.remove(message.topic());
             return Ok(());
         }
         let place = self.place(message.topic());
         let mut shard = self.shards[place].write();
-        self.reserve(&shard, &message)?;
-        self.insert(place, &mut shard, message);
-        Ok(())
+        // The tree is searched once: what must not be there is taken out again, and nobody has seen it.
+        let old = self.insert(place, &mut shard, message.clone());
+        let counted = self.count_in(message, old.as_ref());
+        if counted.is_err() {
+            match old {
+                Some(old) => drop(self.insert(place, &mut shard, old)),
+                None => drop(self.take(place, &mut shard, message.topic())),
+            }
+        }
+        counted
     }
 
     /// Puts back what the store holds. Limits do not apply: what was taken once is kept.
@@ -146,23 +166,27 @@ impl Retained {
         self.insert(place, &mut self.shards[place].write(), message);
     }
 
-    fn insert(&self, place: usize, shard: &mut Shard, message: Message) {
+    /// Puts a message in its place, uncounted, and returns the one that was there.
+    fn insert(&self, place: usize, shard: &mut Shard, message: Message) -> Option<Message> {
         if shard.topics.is_empty() {
             self.occupied.fetch_or(1 << place, Ordering::Release);
         }
-        shard.insert(message);
+        let expires = message.expires().unwrap_or(NEVER);
+        shard.earliest = shard.earliest.min(expires);
+        shard.earliest_new = shard.earliest_new.min(expires);
+        let old = shard.topics.insert(Kept(message));
         // A publisher writes here and then reads the router, a subscriber writes there and then reads `occupied`: one of
         // them sees the other.
         fence(Ordering::SeqCst);
+        old.map(|Kept(message)| message)
     }
 
-    /// Takes a message out of its shard.
+    /// Takes a message out of its shard; the counts are the caller's.
     fn take(&self, place: usize, shard: &mut Shard, topic: &str) -> Option<Message> {
-        let removed = shard.topics.remove(TopicName::trusted(topic))?;
+        let Kept(removed) = shard.topics.remove(TopicName::trusted(topic))?;
         if shard.topics.is_empty() {
             self.occupied.fetch_and(!(1 << place), Ordering::Release);
         }
-        self.subtract(&removed);
         Some(removed)
     }
 
@@ -170,7 +194,11 @@ impl Retained {
     pub(crate) fn remove(&self, topic: &str) -> bool {
         let place = self.place(topic);
         let mut shard = self.shards[place].write();
-        self.take(place, &mut shard, topic).is_some()
+        let removed = self.take(place, &mut shard, topic);
+        removed.is_some_and(|message| {
+            self.subtract(&message);
+            true
+        })
     }
 
     /// Calls `visit` with the messages whose topics match `filter`, and returns where to go on, or `None` at
@@ -186,7 +214,7 @@ impl Retained {
         now: Timestamp,
         mut visit: impl FnMut(&Message),
     ) -> Option<Place> {
-        let mut visit_live = |_: TopicName<'_>, message: &Message| {
+        let mut visit_live = |Kept(message): &Kept| {
             if !is_expired(message, now) {
                 visit(message);
             }
@@ -290,19 +318,19 @@ impl Retained {
         }
         let mut earliest = sweep.earliest.unwrap_or(NEVER);
         let mut due = Vec::new();
-        sweep.place.after =
-            shard.topics.scan(
-                sweep.place.after.as_ref(),
-                budget,
-                |_, message| match message.expires() {
-                    Some(at) if at <= now => due.push(message.clone()),
-                    Some(at) => earliest = earliest.min(at),
-                    None => {}
-                },
-            );
+        sweep.place.after = shard.topics.scan(
+            sweep.place.after.as_ref(),
+            budget,
+            |Kept(message)| match message.expires() {
+                Some(at) if at <= now => due.push(message.clone()),
+                Some(at) => earliest = earliest.min(at),
+                None => {}
+            },
+        );
         sweep.earliest = Some(earliest);
         for message in due {
             self.take(at, shard, message.topic());
+            self.subtract(&message);
             removed(&message);
         }
         if sweep.place.after.is_none() {
@@ -318,12 +346,11 @@ impl Retained {
         (self.hasher.hash(topic) >> 32) as usize % OWN_SHARD
     }
 
-    /// Counts `message` in place of the one it replaces, if both limits allow it.
-    fn reserve(&self, shard: &Shard, message: &Message) -> Result<(), QuotaExceeded> {
+    /// Counts `message` in place of the `old` one, if both limits allow it.
+    fn count_in(&self, message: &Message, old: Option<&Message>) -> Result<(), QuotaExceeded> {
         if !is_counted(message) {
             return Ok(());
         }
-        let old = shard.topics.get(TopicName::trusted(message.topic()));
         let (new_bytes, old_bytes) = (len(message), old.map_or(0, len));
         let max_bytes = self.max_bytes.load(Ordering::Relaxed);
         let grown = self
@@ -358,18 +385,6 @@ impl Retained {
         }
         self.count.fetch_sub(1, Ordering::Relaxed);
         self.bytes.fetch_sub(len(message), Ordering::Relaxed);
-    }
-}
-
-impl Shard {
-    fn insert(&mut self, message: Message) {
-        let expires = message.expires().unwrap_or(NEVER);
-        self.earliest = self.earliest.min(expires);
-        self.earliest_new = self.earliest_new.min(expires);
-        // The text is copied only for a new topic, and read from the message before it moves in.
-        let topic = message.clone();
-        self.topics
-            .insert(TopicName::trusted(topic.topic()), message);
     }
 }
 

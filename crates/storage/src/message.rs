@@ -135,7 +135,12 @@ impl Message {
     /// The topic name.
     pub fn topic(&self) -> &str {
         // The bytes were copied from a `&str`; a failed check would be a bug, and an empty topic matches nothing.
-        core::str::from_utf8(&self.body()[..self.topic_len()]).unwrap_or_default()
+        core::str::from_utf8(self.topic_bytes()).unwrap_or_default()
+    }
+
+    /// The topic name as bytes, which takes no check that they are UTF-8.
+    pub fn topic_bytes(&self) -> &[u8] {
+        &self.body()[..self.topic_len()]
     }
 
     /// The forwardable MQTT 5 property block, without its length.

@@ -67,7 +67,7 @@ mod trie;
 pub use trie::Trie;
 
 mod retained;
-pub use retained::{Cursor, RetainedTree};
+pub use retained::{Cursor, HasTopic, RetainedTree};
 
 /// Longest topic name or filter the wire can carry, in bytes of UTF-8 [MQTT-4.7.3-3].
 pub const MAX_BYTES: usize = 65_535;

@@ -1,6 +1,6 @@
 //! The retained tree: many topics, asked with one filter, in slices.
 //!
-//! The tree is an ordered map by topic text, and a walk is a skip search over it. All topics below a
+//! The tree is an ordered set by topic text, and a walk is a skip search over it. All topics below a
 //! level stand side by side in that order (`a/b/` to just before `a/b0`, since `0` follows `/`), so
 //! a walk that meets a topic which cannot match knows the next text that could, and seeks it. Compared
 //! with a tree of nodes per level this stores each topic once and nothing else (no inner nodes, so
@@ -8,13 +8,64 @@
 //! whatever is added or removed in between.
 
 use crate::{TopicFilter, TopicName};
+use core::borrow::Borrow;
+use core::cmp::Ordering;
 use core::fmt;
 use core::ops::Bound;
-use std::collections::BTreeMap;
+use std::collections::{BTreeSet, btree_set};
+
+/// A value that carries the topic it is kept at, so that a tree needs no second copy of the text.
+///
+/// The topic must be a valid topic name and must not change while the value is in a tree: it would
+/// not be found again, as a key of a map that changes.
+pub trait HasTopic {
+    /// The topic name.
+    fn topic(&self) -> &str;
+
+    /// Its bytes, for values that have them at hand without checking that they are UTF-8.
+    fn topic_bytes(&self) -> &[u8] {
+        self.topic().as_bytes()
+    }
+}
+
+impl<T: AsRef<str>, V> HasTopic for (T, V) {
+    fn topic(&self) -> &str {
+        self.0.as_ref()
+    }
+}
 
 /// One value per topic, found by topic or by filter.
 pub struct RetainedTree<V> {
-    topics: BTreeMap<Box<str>, V>,
+    topics: BTreeSet<Entry<V>>,
+}
+
+/// A value in the order of its topic.
+struct Entry<V>(V);
+
+impl<V: HasTopic> Ord for Entry<V> {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.0.topic_bytes().cmp(other.0.topic_bytes())
+    }
+}
+
+impl<V: HasTopic> PartialOrd for Entry<V> {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl<V: HasTopic> PartialEq for Entry<V> {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.topic_bytes() == other.0.topic_bytes()
+    }
+}
+
+impl<V: HasTopic> Eq for Entry<V> {}
+
+impl<V: HasTopic> Borrow<[u8]> for Entry<V> {
+    fn borrow(&self) -> &[u8] {
+        self.0.topic_bytes()
+    }
 }
 
 /// Where a walk stopped. Valid for any tree, changed or not: it is the smallest topic text not
@@ -22,7 +73,7 @@ pub struct RetainedTree<V> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cursor(String);
 
-/// What a seek is charged against the budget, in examined topics: it descends the map's tree from
+/// What a seek is charged against the budget, in examined topics: it descends the set's tree from
 /// the root, which costs about as much as this many steps to a neighbour (measured with 1 M topics).
 const SEEK_COST: usize = 8;
 
@@ -34,7 +85,7 @@ impl<V> RetainedTree<V> {
     /// An empty tree. Allocates nothing.
     pub const fn new() -> Self {
         Self {
-            topics: BTreeMap::new(),
+            topics: BTreeSet::new(),
         }
     }
 
@@ -47,29 +98,26 @@ impl<V> RetainedTree<V> {
     pub fn is_empty(&self) -> bool {
         self.topics.is_empty()
     }
+}
 
+impl<V: HasTopic> RetainedTree<V> {
     /// The value at `topic`.
     pub fn get(&self, topic: TopicName<'_>) -> Option<&V> {
-        self.topics.get(topic.as_str())
+        self.topics
+            .get(topic.as_str().as_bytes())
+            .map(|entry| &entry.0)
     }
 
-    /// The value at `topic`, to change.
-    pub fn get_mut(&mut self, topic: TopicName<'_>) -> Option<&mut V> {
-        self.topics.get_mut(topic.as_str())
-    }
-
-    /// Stores `value` at `topic` and returns the one it replaces.
-    pub fn insert(&mut self, topic: TopicName<'_>, value: V) -> Option<V> {
-        // Replacing is the common case and needs no copy of the text.
-        if let Some(slot) = self.topics.get_mut(topic.as_str()) {
-            return Some(core::mem::replace(slot, value));
-        }
-        self.topics.insert(topic.as_str().into(), value)
+    /// Stores `value` at its topic and returns the one it replaces.
+    pub fn insert(&mut self, value: V) -> Option<V> {
+        self.topics.replace(Entry(value)).map(|entry| entry.0)
     }
 
     /// Removes and returns the value at `topic`.
     pub fn remove(&mut self, topic: TopicName<'_>) -> Option<V> {
-        self.topics.remove(topic.as_str())
+        self.topics
+            .take(topic.as_str().as_bytes())
+            .map(|entry| entry.0)
     }
 
     /// Like [`RetainedTree::walk`] over all topics, those that begin with `$` included.
@@ -77,29 +125,27 @@ impl<V> RetainedTree<V> {
         &'t self,
         after: Option<&Cursor>,
         budget: &mut usize,
-        mut visit: impl FnMut(TopicName<'t>, &'t V),
+        mut visit: impl FnMut(&'t V),
     ) -> Option<Cursor> {
         let start = after.map_or("", |cursor| cursor.0.as_str());
         let mut looked_at_one = false;
-        for (topic, value) in self.topics_from(start) {
+        for Entry(value) in self.topics_from(start) {
             if looked_at_one && *budget == 0 {
-                return Some(Cursor(topic.to_string()));
+                return Some(Cursor(value.topic().to_string()));
             }
             looked_at_one = true;
             *budget = budget.saturating_sub(1);
-            visit(TopicName::trusted(topic), value);
+            visit(value);
         }
         None
     }
 
-    /// All topics with their values, in the order of the topic's bytes.
-    pub fn iter(&self) -> impl Iterator<Item = (TopicName<'_>, &V)> {
-        self.topics
-            .iter()
-            .map(|(topic, value)| (TopicName::trusted(topic), value))
+    /// All values, in the order of their topics' bytes.
+    pub fn iter(&self) -> impl Iterator<Item = &V> {
+        self.topics.iter().map(|entry| &entry.0)
     }
 
-    /// Calls `visit` with each topic that matches `filter`, in the order of the topic's bytes, and
+    /// Calls `visit` with each value whose topic matches `filter`, in the order of the topics' bytes, and
     /// stops when `budget` is used up: one for each topic looked at and a few for each seek are taken
     /// off it.
     ///
@@ -113,13 +159,13 @@ impl<V> RetainedTree<V> {
         filter: TopicFilter<'_>,
         after: Option<&Cursor>,
         budget: &mut usize,
-        mut visit: impl FnMut(TopicName<'t>, &'t V),
+        mut visit: impl FnMut(&'t V),
     ) -> Option<Cursor> {
         let pattern = filter.as_str();
         if !filter.has_wildcards() {
             *budget = budget.saturating_sub(1);
-            if let Some((topic, value)) = self.topics.get_key_value(pattern) {
-                visit(TopicName::trusted(topic), value);
+            if let Some(Entry(value)) = self.topics.get(pattern.as_bytes()) {
+                visit(value);
             }
             return None;
         }
@@ -129,7 +175,8 @@ impl<V> RetainedTree<V> {
         let mut topics = self.topics_from(start);
         let mut current = topics.next();
         let mut looked_at_one = false;
-        while let Some((topic, value)) = current {
+        while let Some(Entry(value)) = current {
+            let topic = value.topic();
             if !below(topic, prefix) {
                 return None;
             }
@@ -139,7 +186,7 @@ impl<V> RetainedTree<V> {
             looked_at_one = true;
             *budget = budget.saturating_sub(1);
             match examine(pattern, topic, &mut target) {
-                Verdict::Match => visit(TopicName::trusted(topic), value),
+                Verdict::Match => visit(value),
                 Verdict::No => {}
                 Verdict::End => return None,
                 Verdict::Skip => {
@@ -147,7 +194,7 @@ impl<V> RetainedTree<V> {
                     let mut near = None;
                     for step in (&mut topics).take(STEPS_BEFORE_SEEK) {
                         *budget = budget.saturating_sub(1);
-                        if **step.0 >= *target {
+                        if step.0.topic_bytes() >= target.as_bytes() {
                             near = Some(step);
                             break;
                         }
@@ -170,9 +217,9 @@ impl<V> RetainedTree<V> {
         None
     }
 
-    fn topics_from(&self, text: &str) -> std::collections::btree_map::Range<'_, Box<str>, V> {
+    fn topics_from(&self, text: &str) -> btree_set::Range<'_, Entry<V>> {
         self.topics
-            .range::<str, _>((Bound::Included(text), Bound::Unbounded))
+            .range::<[u8], _>((Bound::Included(text.as_bytes()), Bound::Unbounded))
     }
 }
 
@@ -184,7 +231,8 @@ impl<V> Default for RetainedTree<V> {
 
 impl<V: fmt::Debug> fmt::Debug for RetainedTree<V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_map().entries(&self.topics).finish()
+        let values = self.topics.iter().map(|entry| &entry.0);
+        f.debug_set().entries(values).finish()
     }
 }
 

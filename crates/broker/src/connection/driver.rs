@@ -18,6 +18,7 @@ use tokio::io::ReadBuf;
 use super::{
     End, Violation,
     acks::Acks,
+    complaints::Complaints,
     gather::Gather,
     pressure::Pause,
     publish::{TopicMemo, check_user_properties},
@@ -85,6 +86,7 @@ pub(crate) struct Connection<S> {
     pub(super) pause: Option<Box<Pause>>,
     /// Publications to slow subscribers that are let through before the next wait.
     pub(super) forbearance: u32,
+    pub(super) complaints: Complaints,
     connected_at: Timestamp,
     /// Counts down what a panic must still clean up.
     finished: bool,
@@ -171,6 +173,7 @@ impl<S: ByteStream> Connection<S> {
             parked: None,
             pause: None,
             forbearance: 0,
+            complaints: Complaints::default(),
             finished: false,
         }
     }

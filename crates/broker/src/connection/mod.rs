@@ -7,6 +7,7 @@
 
 mod acks;
 mod closing;
+mod complaints;
 mod driver;
 mod gather;
 mod handshake;

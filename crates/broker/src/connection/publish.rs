@@ -197,14 +197,17 @@ impl<S: ByteStream> Connection<S> {
 
     /// A refused message: acknowledged with the reason in version 5, acknowledged plainly in version 3 [MQTT-3.3.5-2].
     fn refuse_publish(&mut self, publish: &Publish<'_>, refusal: &Violation) {
-        tracing::warn!(
-            event = "publish_refused",
-            client = %self.session.client_id,
-            user = self.identity.username.as_deref().unwrap_or_default(),
-            peer = %self.identity.origin.peer,
-            topic = publish.topic,
-            reason = %refusal.text,
-        );
+        if let Some(not_logged) = self.complaints.line(self.core.clock.now()) {
+            tracing::warn!(
+                event = "publish_refused",
+                client = %self.session.client_id,
+                user = self.identity.username.as_deref().unwrap_or_default(),
+                peer = %self.identity.origin.peer,
+                topic = publish.topic,
+                reason = %refusal.text,
+                not_logged,
+            );
+        }
         let Some(id) = publish.id else { return };
         let kind = if publish.qos == QoS::AtLeastOnce {
             AckKind::PubAck

@@ -226,14 +226,17 @@ impl<S: ByteStream> Connection<S> {
                     ) {
                         self.core.counters.event(Event::SubscribeDenied);
                     }
-                    tracing::warn!(
-                        event = "subscribe_refused",
-                        client = %self.session.client_id,
-                        user = self.identity.username.as_deref().unwrap_or_default(),
-                        peer = %self.identity.origin.peer,
-                        filter = text,
-                        reason = reason_text,
-                    );
+                    if let Some(not_logged) = self.complaints.line(self.core.clock.now()) {
+                        tracing::warn!(
+                            event = "subscribe_refused",
+                            client = %self.session.client_id,
+                            user = self.identity.username.as_deref().unwrap_or_default(),
+                            peer = %self.identity.origin.peer,
+                            filter = text,
+                            reason = reason_text,
+                            not_logged,
+                        );
+                    }
                     words.get_or_insert(reason_text);
                     // MQTT 3 knows one failure code [MQTT-3.9.3-2].
                     codes.push(if self.version.is_v5() {

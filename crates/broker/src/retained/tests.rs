@@ -107,7 +107,7 @@ proptest! {
                     let payload = vec![len; len.into()];
                     let expires = expires.map(|secs| secs + swept);
                     let now = NOW.plus_millis(swept * 1_000);
-                    prop_assert_eq!(store.set(message(&topic, &payload, expires), now), Ok(()));
+                    prop_assert_eq!(store.set(&message(&topic, &payload, expires), now), Ok(()));
                     model.insert(topic, (payload, expires));
                 }
                 Step::Remove(topic) => prop_assert_eq!(store.remove(&topic), model.remove(&topic).is_some()),
@@ -145,25 +145,28 @@ proptest! {
 #[test]
 fn limits_at_n_and_one_more() {
     let store = Retained::new(2, u64::MAX);
-    assert_eq!(store.set(message("a", b"1", None), NOW), Ok(()));
-    assert_eq!(store.set(message("b", b"1", None), NOW), Ok(()));
-    assert_eq!(store.set(message("c", b"1", None), NOW), Err(QuotaExceeded));
+    assert_eq!(store.set(&message("a", b"1", None), NOW), Ok(()));
+    assert_eq!(store.set(&message("b", b"1", None), NOW), Ok(()));
     assert_eq!(
-        store.set(message("a", b"2", None), NOW),
+        store.set(&message("c", b"1", None), NOW),
+        Err(QuotaExceeded)
+    );
+    assert_eq!(
+        store.set(&message("a", b"2", None), NOW),
         Ok(()),
         "a known topic is no further one"
     );
     assert_eq!(get(&store, "a", NOW).unwrap().payload(), b"2");
     assert_eq!((store.count(), store.bytes()), (2, 4));
     assert!(store.remove("b"));
-    assert_eq!(store.set(message("c", b"1", None), NOW), Ok(()));
+    assert_eq!(store.set(&message("c", b"1", None), NOW), Ok(()));
 
     let store = Retained::new(usize::MAX, 10);
-    assert_eq!(store.set(message("a", b"1234", None), NOW), Ok(()));
-    assert_eq!(store.set(message("b", b"1234", None), NOW), Ok(()));
-    assert_eq!(store.set(message("c", b"", None), NOW), Err(QuotaExceeded));
+    assert_eq!(store.set(&message("a", b"1234", None), NOW), Ok(()));
+    assert_eq!(store.set(&message("b", b"1234", None), NOW), Ok(()));
+    assert_eq!(store.set(&message("c", b"", None), NOW), Err(QuotaExceeded));
     assert_eq!(
-        store.set(message("b", b"12345", None), NOW),
+        store.set(&message("b", b"12345", None), NOW),
         Err(QuotaExceeded)
     );
     assert_eq!(
@@ -177,28 +180,28 @@ fn limits_at_n_and_one_more() {
 #[test]
 fn a_lowered_limit_keeps_what_is_there() {
     let store = store();
-    store.set(message("a", b"12345678", None), NOW).unwrap();
-    store.set(message("b", b"12345678", None), NOW).unwrap();
-    store.set(message("b", b"1234", None), NOW).unwrap();
+    store.set(&message("a", b"12345678", None), NOW).unwrap();
+    store.set(&message("b", b"12345678", None), NOW).unwrap();
+    store.set(&message("b", b"1234", None), NOW).unwrap();
     assert_eq!((store.count(), store.bytes()), (2, 14));
     store.set_limits(1, 4);
     assert_eq!(
-        store.set(message("a", b"1234", None), NOW),
+        store.set(&message("a", b"1234", None), NOW),
         Ok(()),
         "smaller than what it replaces"
     );
     assert_eq!(
-        store.set(message("a", b"12345", None), NOW),
+        store.set(&message("a", b"12345", None), NOW),
         Err(QuotaExceeded)
     );
-    assert_eq!(store.set(message("c", b"", None), NOW), Err(QuotaExceeded));
+    assert_eq!(store.set(&message("c", b"", None), NOW), Err(QuotaExceeded));
     assert_eq!((store.count(), store.bytes()), (2, 10));
 }
 
 #[test]
 fn expired_messages_are_not_read() {
     let store = store();
-    store.set(message("a", b"x", Some(10)), NOW).unwrap();
+    store.set(&message("a", b"x", Some(10)), NOW).unwrap();
     assert!(get(&store, "a", NOW.plus_secs(9)).is_some());
     assert!(get(&store, "a", NOW.plus_secs(10)).is_none());
     assert_eq!(walk(&store, "a", 1, NOW.plus_secs(10)), []);
@@ -212,8 +215,8 @@ fn expired_messages_are_not_read() {
 #[test]
 fn a_message_that_arrives_expired_only_clears() {
     let store = store();
-    store.set(message("a", b"old", None), NOW).unwrap();
-    store.set(message("a", b"new", Some(0)), NOW).unwrap();
+    store.set(&message("a", b"old", None), NOW).unwrap();
+    store.set(&message("a", b"new", Some(0)), NOW).unwrap();
     assert!(get(&store, "a", NOW).is_none());
     assert_eq!((store.count(), store.bytes()), (0, 0));
 }
@@ -226,7 +229,7 @@ fn a_sweep_goes_on() {
     for topic in 0..count {
         store
             .set(
-                message(&format!("t/{topic}"), b"", Some(1 + topic as u64 % 2 * 100)),
+                &message(&format!("t/{topic}"), b"", Some(1 + topic as u64 % 2 * 100)),
                 NOW,
             )
             .unwrap();
@@ -236,7 +239,7 @@ fn a_sweep_goes_on() {
     assert!(removed > 0 && removed <= SWEEP_BUDGET, "{removed}");
     for topic in 0..100 {
         store
-            .set(message(&format!("new/{topic}"), b"", Some(2)), due)
+            .set(&message(&format!("new/{topic}"), b"", Some(2)), due)
             .unwrap();
     }
     for _ in 0..10 {
@@ -257,7 +260,7 @@ fn slices_are_bounded() {
     let store = store();
     for topic in 0..2_000 {
         store
-            .set(message(&format!("t/{topic:04}/x"), b"", None), NOW)
+            .set(&message(&format!("t/{topic:04}/x"), b"", None), NOW)
             .unwrap();
     }
     let mut place = None;
