@@ -1,7 +1,9 @@
 #!/usr/bin/env node
-// MQTT.js against a broker: MQTT 3.1.1 and 5.0 over TCP and WebSocket. Prints lines as harness.py describes them.
+// MQTT.js against a broker: MQTT 3.1.1 and 5.0 over TCP, TLS, WebSocket and WebSocket over TLS. Prints lines as harness.py
+// describes them.
 'use strict'
 
+const fs = require('node:fs')
 const mqtt = require('mqtt')
 
 const PATIENCE = 20_000
@@ -33,6 +35,7 @@ function within (promise, what) {
 async function open (url, version, options = {}) {
   const { clean = true, clientId = unique('jc'), will } = options
   const settings = { protocolVersion: VERSIONS[version], clean, clientId, will, reconnectPeriod: 0 }
+  if (flag('--ca')) settings.ca = fs.readFileSync(flag('--ca'))
   if (version === '5.0') settings.properties = { sessionExpiryInterval: clean ? 0 : 300 }
   const client = mqtt.connect(url, settings)
   const waiting = []
@@ -143,6 +146,8 @@ async function main () {
   const host = flag('--host') ?? '127.0.0.1'
   const urls = { TCP: `mqtt://${host}:${flag('--port')}` }
   if (flag('--ws-port')) urls.WebSocket = `ws://${host}:${flag('--ws-port')}/mqtt`
+  if (flag('--tls-port')) urls.TLS = `mqtts://${host}:${flag('--tls-port')}`
+  if (flag('--wss-port')) urls.WSS = `wss://${host}:${flag('--wss-port')}/mqtt`
   for (const [transport, url] of Object.entries(urls)) {
     for (const version of Object.keys(VERSIONS)) {
       for (const [name, run] of Object.entries(CHECKS)) {

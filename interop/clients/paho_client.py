@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
-"""paho-mqtt against a broker: MQTT 3.1, 3.1.1 and 5.0 over TCP, and over WebSocket."""
+"""paho-mqtt against a broker: MQTT 3.1, 3.1.1 and 5.0 over TCP, TLS, WebSocket and WebSocket over TLS."""
 
 import queue
 import socket
+import ssl
 import threading
 
 import paho.mqtt.client as mqtt
@@ -17,7 +18,7 @@ VERSIONS = {"3.1": mqtt.MQTTv31, "3.1.1": mqtt.MQTTv311, "5.0": mqtt.MQTTv5}
 class Session:
     """A connected client whose deliveries are taken from a queue."""
 
-    def __init__(self, address, version, client_id=None, clean=True, will=None, transport="tcp"):
+    def __init__(self, address, version, client_id=None, clean=True, will=None, transport="tcp", ca=None):
         protocol = VERSIONS[version]
         five = protocol == mqtt.MQTTv5
         self.client = mqtt.Client(
@@ -30,6 +31,8 @@ class Session:
         )
         if transport == "websockets":
             self.client.ws_set_options(path="/mqtt")
+        if ca:
+            self.client.tls_set(ca_certs=ca)
         if will:
             topic, payload = will
             self.client.will_set(topic, payload, qos=1)
@@ -80,8 +83,8 @@ class Session:
         self.client.loop_stop()
 
 
-def qos(address, version, level, transport="tcp"):
-    session = Session(address, version, transport=transport)
+def qos(address, version, level, transport="tcp", ca=None):
+    session = Session(address, version, transport=transport, ca=ca)
     topic = unique("qos/")
     session.subscribe(topic, level)
     for number in range(10):
@@ -130,13 +133,23 @@ def resume(address, version):
     Session(address, version, client_id, clean=True).close()
 
 
-def large(address, version, transport="tcp"):
-    session = Session(address, version, transport=transport)
+def large(address, version, transport="tcp", ca=None):
+    session = Session(address, version, transport=transport, ca=ca)
     topic = unique("large/")
     session.subscribe(topic, 2)
     session.publish(topic, LARGE, 2)
     expect(session.receive().payload, LARGE)
     session.close()
+
+
+def stranger(address, version):
+    """A client that does not know the authority does not connect."""
+    try:
+        # The authorities of the system.
+        Session(address, version, ca=ssl.get_default_verify_paths().openssl_cafile)
+    except (ssl.SSLCertVerificationError, FileNotFoundError):
+        return
+    raise AssertionError("connected")
 
 
 def main():
@@ -155,6 +168,15 @@ def main():
         for version in ("3.1.1", "5.0"):
             check(f"{version} WebSocket QoS 2", qos, websocket, version, 2, "websockets")
             check(f"{version} WebSocket 1 MiB", large, websocket, version, "websockets")
+    for name, port, transport in (("TLS", given.tls_port, "tcp"), ("WSS", given.wss_port, "websockets")):
+        if port:
+            secure = (given.host, port)
+            for version in VERSIONS:
+                for level in (0, 1, 2):
+                    check(f"{version} {name} QoS {level}", qos, secure, version, level, transport, given.ca)
+                check(f"{version} {name} 1 MiB", large, secure, version, transport, given.ca)
+    if given.tls_port:
+        check("TLS of an unknown authority", stranger, (given.host, given.tls_port), "5.0")
 
 
 main()

@@ -4,7 +4,7 @@
 //! Deliberately absent: tests of our own, which are `interop/tests`, and any code that only a test would use in the
 //! broker: what the suite needs beyond the defaults stands in `interop/paho.toml`, as ordinary settings.
 
-mod broker;
+pub(crate) mod broker;
 mod clients;
 mod paho;
 pub(crate) mod process;
@@ -41,7 +41,7 @@ pub(crate) struct Options {
     #[arg(long)]
     release: bool,
     /// Test another broker: a command in which {port} stands for the port to listen on
-    /// (with --clients also {ws_port}), for example "mosquitto -p {port}"
+    /// (with --clients also {ws_port}, and {tls_port} with {wss_port}), for example "mosquitto -p {port}"
     #[arg(long, value_name = "COMMAND")]
     broker_command: Option<String>,
     /// Run real clients instead of the suite

@@ -7,12 +7,12 @@ use martlet_broker::{Broker, files};
 use martlet_cli::args::ServeArgs;
 use martlet_cli::config::{self, Loaded};
 use martlet_cli::logging::{self, LogHandle};
-use martlet_cli::serve::banner;
 use martlet_cli::serve::listeners::Listeners;
 use martlet_cli::serve::notify::notify;
 use martlet_cli::serve::pid_file::PidFile;
 use martlet_cli::serve::reload;
 use martlet_cli::serve::signals::{Signal, Signals};
+use martlet_cli::serve::{activation, banner};
 
 use crate::store;
 
@@ -73,7 +73,7 @@ async fn serve(
     let broker = store::open(builder, settings, args.accept_loss)?
         .start()
         .map_err(|error| loaded.problem(&error.key, &error.problem))?;
-    let mut listeners = Listeners::default();
+    let mut listeners = Listeners::new(activation::take());
     if let Err(error) = listeners
         .open_all(&broker, &loaded.settings.program.listeners)
         .await

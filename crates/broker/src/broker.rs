@@ -15,6 +15,7 @@ use crate::{
     clock::{Clock, Floored, Spawner, TokioClock, TokioSpawner},
     config::{Config, ListenerPolicy},
     core::{Access, CommitEar, Core, NoStore, Parts},
+    flapping::Banned,
     hooks::{Authenticator, Authorizer, ClusterPort, Hooks, NoHooks, Standalone},
     listen::{ListenerInfo, Listeners},
     restore::Rows,
@@ -247,7 +248,8 @@ impl Broker {
         Builder::default()
     }
 
-    /// Binds `address` and accepts connections on it under the name `id`.
+    /// Binds `address` and accepts connections on it under the name `id`. A listener that has this name already stops
+    /// accepting once the new one is there; its connections go on.
     ///
     /// # Errors
     /// The address cannot be bound; the error says which and why.
@@ -277,6 +279,24 @@ impl Broker {
             .await
     }
 
+    /// Holds new connections of the listener `id` to other settings, without binding anew; existing connections go on
+    /// under theirs. What belongs to the socket stays as it was bound: `backlog`, `reuse_port`, `dual_stack`,
+    /// `interface`, `unix`, and of `address` all but the path of WebSocket. Reads certificates and keys, and blocks while it
+    /// does. `None` if there is no such listener.
+    ///
+    /// # Errors
+    /// A certificate or key cannot be used; then nothing has changed.
+    pub fn change_listener(
+        &self,
+        id: &str,
+        address: &ListenAddress,
+        options: &ListenerOptions,
+        policy: ListenerPolicy,
+    ) -> Option<Result<(), TlsError>> {
+        self.listeners
+            .change(&self.core, id, address, options, policy)
+    }
+
     /// Reads the certificates, keys and revocation lists of all TLS listeners again, whether or not their files
     /// changed, and says by listener id what came of it. What cannot be used changes nothing, and nobody is
     /// disconnected. Blocks while it reads. Changed files are noticed within seconds without this.
@@ -296,7 +316,30 @@ impl Broker {
 
     /// Serves an established byte stream as a client connection; `peer` names it in logs. It counts as local.
     pub fn attach(&self, stream: impl ByteStream, peer: &str) {
-        self.core.attach_stream(stream, peer);
+        self.core
+            .attach_stream(stream, peer, "attached", Arc::default());
+    }
+
+    /// As [`Broker::attach`], and what the listener `id` holds its clients to holds here as well: versions, users,
+    /// rates, mount point and the like, not its numbers of connections and networks. Returns whether there is such a
+    /// listener; if not, the stream is dropped.
+    pub fn attach_to(&self, id: &str, stream: impl ByteStream, peer: &str) -> bool {
+        let Some(terms) = self.listeners.terms(id) else {
+            return false;
+        };
+        self.core.attach_stream(stream, peer, id, terms);
+        true
+    }
+
+    /// The clients that are banned for connecting too often ([`config::Flapping`](crate::config::Flapping)).
+    pub fn banned(&self) -> Vec<Banned> {
+        let settings = &self.core.config.load().flapping;
+        self.core.flapping.banned(settings, self.core.clock.now())
+    }
+
+    /// Lifts the bans of `client_id`; returns whether there were any.
+    pub fn lift_ban(&self, client_id: &str) -> bool {
+        self.core.flapping.lift(client_id)
     }
 
     /// Publishes as the broker itself, at QoS 0 to 2 as subscribers were granted.

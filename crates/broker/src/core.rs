@@ -20,6 +20,7 @@ use crate::{
     config::{Config, DeliveryMode, QueueOverflow},
     counters::{Counters, Event, Gauge, Limit, Loads, Snapshot},
     directory::Directory,
+    flapping::Flapping,
     hooks::{Authenticator, Authorizer, ClusterPort, Hooks},
     memory::Watch,
     publish::{DeferredQueue, With},
@@ -28,6 +29,7 @@ use crate::{
     session::{Outbox, Session},
     spares::SharedSpares,
     timers::Timers,
+    users::ConnectedUsers,
     work::{Work, with_work},
 };
 
@@ -57,6 +59,10 @@ pub(crate) struct Core {
     pub(crate) retained: Retained,
     pub(crate) directory: Directory,
     pub(crate) timers: Timers,
+    pub(crate) users: ConnectedUsers,
+    pub(crate) flapping: Flapping,
+    /// The mount points that listeners have or had.
+    pub(crate) mounts: ArcSwap<Vec<Arc<str>>>,
     pub(crate) spares: SharedSpares,
     pub(crate) counters: Counters,
     pub(crate) memory: Watch,
@@ -175,6 +181,9 @@ impl Core {
             ),
             directory: Directory::default(),
             timers: Timers::default(),
+            users: ConnectedUsers::default(),
+            flapping: Flapping::default(),
+            mounts: ArcSwap::default(),
             spares: SharedSpares::default(),
             counters: Counters::new(),
             memory: Watch::new(parts.config.limits.memory_high_water),

@@ -29,6 +29,8 @@ pub struct Origin {
     pub address: Option<SocketAddr>,
     /// Whether the listener can be reached from this machine only.
     pub local_only: bool,
+    /// What the listener says about clients without a user name; `None` leaves it to the [`Authenticator`].
+    pub allow_anonymous: Option<bool>,
 }
 
 /// What the transport has verified about a client before CONNECT; empty for most.

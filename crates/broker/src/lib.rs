@@ -19,10 +19,12 @@ mod check;
 mod connection;
 mod core;
 mod directory;
+mod flapping;
 mod lifecycle;
 mod listen;
 mod memory;
 mod publish;
+mod rates;
 mod redistribute;
 mod restore;
 mod retained;
@@ -34,9 +36,11 @@ mod sync;
 mod sys_topics;
 mod tasks;
 mod timers;
+mod users;
 mod work;
 
 pub use broker::{Broker, Builder, ConfigError};
+pub use flapping::Banned;
 pub use listen::ListenerInfo;
 pub use martlet_transport::{
     BindError, ListenAddress, ListenerOptions, Network, PeerCertificate, TlsError,

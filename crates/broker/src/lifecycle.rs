@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use martlet_codec::ReasonCode;
-use martlet_session::{Effects, Link};
+use martlet_session::{Effects, Link, Mount};
 use martlet_storage::{Lsn, SessionId, SessionRecord, StoreOp, Timestamp, WillRecord};
 
 use crate::{
@@ -29,6 +29,7 @@ pub(crate) struct Attach {
     pub(crate) will: Option<Will>,
     /// Silence after which the client counts as gone; 0 for none.
     pub(crate) silence_max_millis: u64,
+    pub(crate) mount: Option<Mount>,
 }
 
 /// A session that a connection owns; let go again if the handshake does not come to its end.
@@ -117,6 +118,7 @@ impl Core {
                 outbox.silence_max_millis = request.silence_max_millis;
                 outbox.stalled_since = None;
                 outbox.out.reset();
+                outbox.half.set_mount(request.mount);
                 outbox.epoch
             })
             .ok_or(ReasonCode::UnspecifiedError)?;

@@ -14,6 +14,7 @@ mod inbound;
 mod limits;
 #[cfg(any(test, feature = "model"))]
 pub mod model;
+mod mount;
 mod out_buf;
 mod outbound;
 mod publication;
@@ -23,6 +24,7 @@ pub use limits::{
     AckError, Acked, Delivery, DropReason, Effects, Link, Offered, OutboundCounts, OutboundLimits,
     Overflow, Sent,
 };
+pub use mount::Mount;
 pub use out_buf::{Chunk, OutBuf};
 pub use outbound::{Outbound, Row, RowBody};
 pub use publication::{FanOut, Publication};

@@ -172,6 +172,50 @@ impl Chunk {
         filled
     }
 
+    /// Copies the bytes from `at` on, as far as `into` and they reach; returns how many. It looks at all that lies before.
+    pub fn peek(&self, at: usize, into: &mut [u8]) -> usize {
+        let mut skip = at;
+        let mut copied = 0;
+        let mut put = |bytes: &[u8]| {
+            let from = skip.min(bytes.len());
+            skip -= from;
+            let room = into.get_mut(copied..).unwrap_or_default();
+            let len = room.len().min(bytes.len() - from);
+            room[..len].copy_from_slice(&bytes[from..from + len]);
+            copied += len;
+        };
+        let (mut inline_from, mut shared_from) = (self.inline_done, self.shared_done);
+        for shared in &self.shared[self.next..] {
+            put(&self.inline[inline_from..shared.at]);
+            put(&shared.bytes()[shared_from..]);
+            (inline_from, shared_from) = (shared.at, 0);
+        }
+        put(&self.inline[inline_from..]);
+        copied
+    }
+
+    /// Fills `slices` as [`Chunk::slices`] does, with at most `bytes` from the front.
+    pub fn slices_within<'a>(&'a self, slices: &mut [IoSlice<'a>], bytes: usize) -> usize {
+        let mut left = bytes;
+        let mut filled = 0;
+        let mut put = |bytes: &'a [u8]| {
+            let bytes = &bytes[..bytes.len().min(left)];
+            if let (Some(slot), false) = (slices.get_mut(filled), bytes.is_empty()) {
+                *slot = IoSlice::new(bytes);
+                left -= bytes.len();
+                filled += 1;
+            }
+        };
+        let (mut inline_from, mut shared_from) = (self.inline_done, self.shared_done);
+        for shared in &self.shared[self.next..] {
+            put(&self.inline[inline_from..shared.at]);
+            put(&shared.bytes()[shared_from..]);
+            (inline_from, shared_from) = (shared.at, 0);
+        }
+        put(&self.inline[inline_from..]);
+        filled
+    }
+
     /// Consumes `bytes` from the front; what has left is let go at once.
     pub fn advance(&mut self, bytes: usize) {
         debug_assert!(bytes <= self.left, "more consumed than there was");
@@ -268,6 +312,27 @@ mod tests {
                 let chunk = out.take(Vec::new());
                 assert_eq!(chunk.len(), 23);
                 assert_eq!(drain(chunk, slices, step), b"firstabcdsecondthirdend");
+            }
+        }
+    }
+
+    #[test]
+    fn a_part_is_seen_and_written_wherever_it_begins() {
+        let all = b"firstabcdsecondthirdend";
+        for done in 0..all.len() {
+            let mut chunk = filled().take(Vec::new());
+            chunk.advance(done);
+            let rest = &all[done..];
+            for at in 0..=rest.len() {
+                for len in 0..9 {
+                    let mut peeked = vec![0; len];
+                    let copied = chunk.peek(at, &mut peeked);
+                    assert_eq!(peeked[..copied], rest[at..(at + len).min(rest.len())]);
+                }
+                let mut slices = [IoSlice::new(&[]); 8];
+                let filled = chunk.slices_within(&mut slices, at);
+                let bytes: Vec<u8> = slices[..filled].iter().flat_map(|s| s.to_vec()).collect();
+                assert_eq!(bytes, rest[..at], "{done} {at}");
             }
         }
     }

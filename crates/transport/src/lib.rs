@@ -17,6 +17,7 @@ mod address;
 mod certificates;
 mod close;
 mod connect;
+mod inherited;
 mod listener;
 mod network;
 mod proxy;
@@ -33,7 +34,10 @@ pub use address::{AddressError, ConnectAddress, HostPort, ListenAddress};
 pub use certificates::Certificates;
 pub use close::{CLOSE_DRAIN_BYTES_MAX, close_gracefully};
 pub use connect::{ConnectOptions, connect};
-pub use listener::{BindError, Listener, ListenerOptions, is_fd_exhaustion, is_peer_gone};
+pub use inherited::Inherited;
+pub use listener::{
+    BindError, Listener, ListenerOptions, ListenerSettings, is_fd_exhaustion, is_peer_gone,
+};
 pub use network::{Network, NetworkError};
 pub use proxy::{ProxyError, ProxyHeader, ProxyParse};
 #[cfg(feature = "quic")]

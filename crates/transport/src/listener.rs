@@ -3,11 +3,13 @@
 use crate::accepted::{Accepted, IdentitySource, Peer, Raw};
 use crate::address::{HostPort, ListenAddress};
 use crate::certificates::Certificates;
+use crate::inherited::Inherited;
 use crate::network::Network;
 use crate::tls::{PeerCertificate, TlsError, TlsOptions, TlsServer};
 #[cfg(unix)]
 use crate::unix::{UnixOptions, UnixSocket};
 use crate::ws::WsOptions;
+use arc_swap::ArcSwap;
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -59,6 +61,9 @@ pub struct ListenerOptions {
     /// that propose none it speaks without. Not used by WebSocket, which is `http/1.1`. Default
     /// `mqtt`.
     pub alpn: &'static [&'static str],
+    /// Sockets that are bound already: a listener whose address is that of one of them takes it. `backlog` and the like
+    /// are then as whoever bound it wanted. Default none.
+    pub inherited: Inherited,
     /// What of the peer's certificate becomes [`Established::identity`](crate::Established::identity). Default `None`: nothing.
     pub identity: Option<IdentitySource>,
 }
@@ -80,6 +85,7 @@ impl Default for ListenerOptions {
             ws: WsOptions::default(),
             tls: TlsOptions::default(),
             alpn: &["mqtt"],
+            inherited: Inherited::default(),
             identity: None,
         }
     }
@@ -140,9 +146,12 @@ fn hint(address: &ListenAddress, error: &io::Error) -> &'static str {
     }
 }
 
-/// What all connections of a listener share.
+/// What all connections of a listener share. Replaced as a whole when settings change.
 #[derive(Debug)]
 pub(crate) struct Shared {
+    nodelay: bool,
+    keepalive: Option<TcpKeepalive>,
+    user_timeout: Option<Duration>,
     pub(crate) tls: Option<TlsServer>,
     pub(crate) ws: Option<WsOptions>,
     pub(crate) identity: Option<IdentitySource>,
@@ -175,12 +184,31 @@ impl Shared {
             None
         };
         Ok(Self {
+            nodelay: options.nodelay,
+            keepalive: options.keepalive_secs.map(keepalive),
+            user_timeout: options
+                .user_timeout_secs
+                .map(|secs| Duration::from_secs(secs.into())),
             tls,
             ws,
             identity: options.identity,
             proxy: options.proxy_protocol,
             trusted: options.trusted_proxies.clone(),
         })
+    }
+
+    /// A peer that is gone already makes these fail; its first read will tell.
+    fn prepare(&self, stream: &TcpStream) {
+        if self.nodelay {
+            drop(stream.set_nodelay(true));
+        }
+        if let Some(keepalive) = &self.keepalive {
+            drop(SockRef::from(stream).set_tcp_keepalive(keepalive));
+        }
+        #[cfg(any(target_os = "linux", target_os = "android"))]
+        if self.user_timeout.is_some() {
+            drop(SockRef::from(stream).set_tcp_user_timeout(self.user_timeout));
+        }
     }
 
     /// What the certificate says about who the peer is.
@@ -214,10 +242,29 @@ impl Drop for Door {
 pub struct Listener {
     door: Door,
     local_addr: Option<SocketAddr>,
-    shared: Arc<Shared>,
-    nodelay: bool,
-    keepalive: Option<TcpKeepalive>,
-    user_timeout: Option<Duration>,
+    shared: Arc<ArcSwap<Shared>>,
+}
+
+/// The settings of a listener, from outside of it: what can change while it accepts.
+#[derive(Clone, Debug)]
+pub struct ListenerSettings(Arc<ArcSwap<Shared>>);
+
+impl ListenerSettings {
+    /// Makes `options` those of new connections; connections that exist go on under theirs. What belongs to the
+    /// socket stays as it was bound: the address itself, `backlog`, `reuse_port`, `dual_stack`, `interface` and
+    /// `unix`. Of `address` only the path of WebSocket counts. Reads certificates and keys, and blocks while it
+    /// does.
+    ///
+    /// # Errors
+    /// A certificate or key cannot be used; then nothing has changed.
+    pub fn change(
+        &self,
+        address: &ListenAddress,
+        options: &ListenerOptions,
+    ) -> Result<(), TlsError> {
+        self.0.store(Arc::new(Shared::new(address, options)?));
+        Ok(())
+    }
 }
 
 impl Listener {
@@ -264,12 +311,7 @@ impl Listener {
         Ok(Self {
             door,
             local_addr,
-            shared: Arc::new(shared),
-            nodelay: options.nodelay,
-            keepalive: options.keepalive_secs.map(keepalive),
-            user_timeout: options
-                .user_timeout_secs
-                .map(|secs| Duration::from_secs(secs.into())),
+            shared: Arc::new(ArcSwap::from_pointee(shared)),
         })
     }
 
@@ -283,17 +325,22 @@ impl Listener {
     /// Whether it can be reached from this machine only, and nobody in front of it passes others on.
     pub fn is_local(&self) -> bool {
         let local = self.local_addr.is_none_or(|at| at.ip().is_loopback());
-        local && !self.shared.proxy
+        local && !self.is_for_proxies()
     }
 
     /// Whether its connections come from proxies, which speak for others.
     pub fn is_for_proxies(&self) -> bool {
-        self.shared.proxy
+        self.shared.load().proxy
+    }
+
+    /// Its settings, to change while it accepts.
+    pub fn settings(&self) -> ListenerSettings {
+        ListenerSettings(Arc::clone(&self.shared))
     }
 
     /// The certificates of a TLS listener, to look after while it accepts.
     pub fn certificates(&self) -> Option<Certificates> {
-        let tls = self.shared.tls.is_some();
+        let tls = self.shared.load().tls.is_some();
         tls.then(|| Certificates(Arc::clone(&self.shared)))
     }
 
@@ -307,7 +354,7 @@ impl Listener {
         let (peer, raw) = match &self.door {
             Door::Tcp(socket) => {
                 let (stream, peer) = socket.accept().await?;
-                self.prepare(&stream);
+                self.shared.load().prepare(&stream);
                 (Peer::Socket(peer), Raw::Tcp(stream))
             }
             #[cfg(unix)]
@@ -326,22 +373,8 @@ impl Listener {
         Ok(Accepted {
             peer,
             raw,
-            shared: Arc::clone(&self.shared),
+            shared: self.shared.load_full(),
         })
-    }
-
-    /// A peer that is gone already makes these fail; its first read will tell.
-    fn prepare(&self, stream: &TcpStream) {
-        if self.nodelay {
-            drop(stream.set_nodelay(true));
-        }
-        if let Some(keepalive) = &self.keepalive {
-            drop(SockRef::from(stream).set_tcp_keepalive(keepalive));
-        }
-        #[cfg(any(target_os = "linux", target_os = "android"))]
-        if self.user_timeout.is_some() {
-            drop(SockRef::from(stream).set_tcp_user_timeout(self.user_timeout));
-        }
     }
 }
 
@@ -393,7 +426,10 @@ async fn bind_first<T>(
 #[cfg(unix)]
 fn bind_unix(address: &ListenAddress, options: &ListenerOptions) -> Result<Door, BindError> {
     let bound = match address {
-        ListenAddress::Unix(path) => UnixSocket::bind(path, options.backlog, &options.unix),
+        ListenAddress::Unix(path) => match options.inherited.take_unix(path) {
+            Some(socket) => UnixSocket::inherit(socket),
+            None => UnixSocket::bind(path, options.backlog, &options.unix),
+        },
         _ => Err(io::ErrorKind::Unsupported.into()),
     };
     bound.map(Door::Unix).map_err(|source| BindError::Bind {
@@ -410,8 +446,12 @@ fn bind_unix(address: &ListenAddress, _: &ListenerOptions) -> Result<Door, BindE
     })
 }
 
-/// `bind` and `listen` on one address.
+/// `bind` and `listen` on one address, unless a socket was inherited that does.
 fn listen(address: SocketAddr, options: &ListenerOptions) -> io::Result<TcpListener> {
+    if let Some(socket) = options.inherited.take_tcp(address) {
+        socket.set_nonblocking(true)?;
+        return TcpListener::from_std(socket);
+    }
     let socket = Socket::new(
         Domain::for_address(address),
         Type::STREAM,
@@ -439,6 +479,9 @@ fn listen(address: SocketAddr, options: &ListenerOptions) -> io::Result<TcpListe
 /// A bound UDP socket.
 #[cfg(feature = "quic")]
 fn listen_udp(address: SocketAddr, options: &ListenerOptions) -> io::Result<std::net::UdpSocket> {
+    if let Some(socket) = options.inherited.take_udp(address) {
+        return Ok(socket);
+    }
     let domain = Domain::for_address(address);
     let socket = Socket::new(domain, Type::DGRAM, Some(Protocol::UDP))?;
     #[cfg(unix)]

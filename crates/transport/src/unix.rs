@@ -4,7 +4,7 @@ use socket2::{Domain, SockAddr, Socket, Type};
 use std::fs;
 use std::io;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
-use std::os::unix::net::UnixStream as StdUnixStream;
+use std::os::unix::net::{UnixListener as StdUnixListener, UnixStream as StdUnixStream};
 use std::path::{Path, PathBuf};
 use tokio::net::UnixListener;
 
@@ -36,8 +36,8 @@ impl Default for UnixOptions {
 #[derive(Debug)]
 pub(crate) struct UnixSocket {
     pub(crate) listener: UnixListener,
-    path: PathBuf,
-    inode: u64,
+    /// Its file and the number of that; `None` where it belongs to whoever bound it.
+    file: Option<(PathBuf, u64)>,
 }
 
 impl UnixSocket {
@@ -65,8 +65,16 @@ impl UnixSocket {
         let listener = UnixListener::from_std(socket.into())?;
         Ok(Self {
             listener,
-            path: path.to_owned(),
-            inode,
+            file: Some((path.to_owned(), inode)),
+        })
+    }
+
+    /// Takes a listening socket over.
+    pub(crate) fn inherit(socket: StdUnixListener) -> io::Result<Self> {
+        socket.set_nonblocking(true)?;
+        Ok(Self {
+            listener: UnixListener::from_std(socket)?,
+            file: None,
         })
     }
 
@@ -90,9 +98,12 @@ impl UnixSocket {
 
 impl Drop for UnixSocket {
     fn drop(&mut self) {
+        let Some((path, inode)) = &self.file else {
+            return;
+        };
         // Somebody else's by now, perhaps.
-        if fs::symlink_metadata(&self.path).is_ok_and(|file| file.ino() == self.inode) {
-            let _ = fs::remove_file(&self.path);
+        if fs::symlink_metadata(path).is_ok_and(|file| file.ino() == *inode) {
+            let _ = fs::remove_file(path);
         }
     }
 }

@@ -14,7 +14,8 @@ const READY_TIMEOUT: Duration = Duration::from_secs(20);
 /// Ports that another process takes between our look and the broker's bind are rare; more attempts mean another defect.
 const START_ATTEMPTS: usize = 3;
 
-/// How to start the broker under test; `{port}` and `{ws_port}` in an argument stand for the ports.
+/// How to start the broker under test; `{port}`, `{ws_port}`, `{tls_port}` and `{wss_port}` in an argument stand for the
+/// ports.
 #[derive(Clone, Debug)]
 pub(super) struct BrokerCommand {
     program: PathBuf,
@@ -24,6 +25,17 @@ pub(super) struct BrokerCommand {
 }
 
 impl BrokerCommand {
+    /// Whether it opens doors with TLS.
+    pub(super) fn has_tls(&self) -> bool {
+        let secure = |argument: &String| argument.contains("{tls_port}");
+        self.arguments.iter().any(secure)
+    }
+
+    /// The program, to run something else of it.
+    pub(super) fn program(&self) -> Command {
+        Command::new(&self.program)
+    }
+
     /// Takes a command line apart at white space.
     pub(super) fn parse(line: &str) -> Self {
         let mut words = line.split_whitespace().map(ToString::to_string);
@@ -78,10 +90,13 @@ impl BrokerCommand {
     }
 
     fn try_start(&self, log: &Path) -> Result<RunningBroker, Error> {
-        let (port, ws_port) = free_ports()?;
+        let ports: [u16; 4] = free_ports()?;
         let fill = |text: &str| {
-            text.replace("{port}", &port.to_string())
-                .replace("{ws_port}", &ws_port.to_string())
+            let names = ["{port}", "{ws_port}", "{tls_port}", "{wss_port}"];
+            let pairs = names.iter().zip(ports);
+            pairs.fold(text.to_owned(), |text, (name, port)| {
+                text.replace(name, &port.to_string())
+            })
         };
         let output = File::create(log)?;
         let mut command = Command::new(&self.program);
@@ -96,12 +111,14 @@ impl BrokerCommand {
             .map_err(|error| format!("cannot start {}: {error}", self.program.display()))?;
         let mut broker = RunningBroker {
             process: Running::new(child),
-            port,
-            ws_port,
+            port: ports[0],
+            ws_port: ports[1],
+            tls_port: ports[2],
+            wss_port: ports[3],
         };
         let begin = Instant::now();
         loop {
-            if TcpStream::connect(SocketAddr::from(([127, 0, 0, 1], port))).is_ok() {
+            if TcpStream::connect(SocketAddr::from(([127, 0, 0, 1], broker.port))).is_ok() {
                 return Ok(broker);
             }
             if let Some(status) = broker.process.ended()? {
@@ -120,6 +137,8 @@ pub(super) struct RunningBroker {
     process: Running,
     pub(super) port: u16,
     pub(super) ws_port: u16,
+    pub(super) tls_port: u16,
+    pub(super) wss_port: u16,
 }
 
 impl RunningBroker {
@@ -129,11 +148,16 @@ impl RunningBroker {
     }
 }
 
-/// Two ports that were free a moment ago.
-pub(super) fn free_ports() -> Result<(u16, u16), Error> {
-    let first = TcpListener::bind("127.0.0.1:0")?;
-    let second = TcpListener::bind("127.0.0.1:0")?;
-    Ok((first.local_addr()?.port(), second.local_addr()?.port()))
+/// Ports that were free a moment ago.
+pub(crate) fn free_ports<const N: usize>() -> Result<[u16; N], Error> {
+    let mut ports = [0; N];
+    let mut held = Vec::new();
+    for port in &mut ports {
+        let listener = TcpListener::bind("127.0.0.1:0")?;
+        *port = listener.local_addr()?.port();
+        held.push(listener);
+    }
+    Ok(ports)
 }
 
 #[cfg(test)]

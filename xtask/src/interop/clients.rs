@@ -34,6 +34,8 @@ struct Places {
     programs: PathBuf,
     /// Libraries and logs.
     work: PathBuf,
+    /// Whether the broker has doors with TLS.
+    tls: bool,
 }
 
 /// Prepares the command of one client, or says why it cannot run here.
@@ -46,7 +48,10 @@ const CLIENTS: &[(&str, Prepare)] = &[
     ("aiomqtt", |places, broker| {
         python(places, "aiomqtt_client.py", broker)
     }),
-    ("MQTT.js", javascript),
+    ("MQTT.js", |places, broker| {
+        javascript(places, "mqttjs_client.js", broker)
+    }),
+    ("MQTT.js in Chromium", browser),
     (OURS, |_, broker| rust(broker)),
     ("mosquitto tools", mosquitto),
 ];
@@ -61,7 +66,11 @@ pub(super) fn run(options: &Options) -> Result<Outcome, Error> {
     let places = Places {
         programs: workspace::root().join("interop/clients"),
         work,
+        tls: command.has_tls(),
     };
+    if places.tls {
+        make_certificates(&command, &places.work)?;
+    }
     let broker = command.start(&places.work.join("broker.log"))?;
     println!(
         "real clients against {} on port {}",
@@ -111,6 +120,14 @@ fn command(options: &Options) -> Result<BrokerCommand, Error> {
         "tcp://127.0.0.1:{port}",
         "--listen",
         "ws://127.0.0.1:{ws_port}",
+        "--listen",
+        "tls://127.0.0.1:{tls_port}",
+        "--listen",
+        "wss://127.0.0.1:{wss_port}",
+        "--tls-cert",
+        "certs/server.pem",
+        "--tls-key",
+        "certs/server.key",
     ];
     let mut arguments = vec!["serve", "--storage", "memory"];
     arguments.extend(listeners);
@@ -186,14 +203,31 @@ fn parse(group: &str, line: &str) -> Option<Row> {
     }
 }
 
+/// An authority and certificates that it signed, as a user would make them; made once.
+fn make_certificates(broker: &BrokerCommand, work: &Path) -> Result<(), Error> {
+    if authority(work).is_file() {
+        return Ok(());
+    }
+    set_up(broker.program().args(["init", "--tls"]).current_dir(work))
+}
+
+fn authority(work: &Path) -> PathBuf {
+    work.join("certs/ca.pem")
+}
+
 /// Adds the flags that all programs but the Rust one take.
-fn with_ports(mut command: Command, broker: &RunningBroker) -> Command {
+fn with_ports(mut command: Command, places: &Places, broker: &RunningBroker) -> Command {
     command.args([
         "--port",
         &broker.port.to_string(),
         "--ws-port",
         &broker.ws_port.to_string(),
     ]);
+    if places.tls {
+        command.args(["--tls-port", &broker.tls_port.to_string()]);
+        command.args(["--wss-port", &broker.wss_port.to_string()]);
+        command.arg("--ca").arg(authority(&places.work));
+    }
     command
 }
 
@@ -240,10 +274,10 @@ fn python(places: &Places, program: &str, broker: &RunningBroker) -> Result<Comm
     command
         .env("PYTHONDONTWRITEBYTECODE", "1")
         .arg(places.programs.join(program));
-    Ok(with_ports(command, broker))
+    Ok(with_ports(command, places, broker))
 }
 
-fn javascript(places: &Places, broker: &RunningBroker) -> Result<Command, Error> {
+fn javascript(places: &Places, program: &str, broker: &RunningBroker) -> Result<Command, Error> {
     let folder = places.work.join("npm");
     let marker = folder.join(format!("{NPM_PACKAGE}.installed"));
     if !marker.is_file() {
@@ -260,8 +294,15 @@ fn javascript(places: &Places, broker: &RunningBroker) -> Result<Command, Error>
     let mut command = Command::new("node");
     command
         .env("NODE_PATH", folder.join("node_modules"))
-        .arg(places.programs.join("mqttjs_client.js"));
-    Ok(with_ports(command, broker))
+        .arg(places.programs.join(program));
+    Ok(with_ports(command, places, broker))
+}
+
+fn browser(places: &Places, broker: &RunningBroker) -> Result<Command, Error> {
+    // Not installed on the way: it is larger than everything else together.
+    set_up(Command::new("chromium").arg("--version"))
+        .map_err(|error| format!("{error} (Debian package chromium)"))?;
+    javascript(places, "browser_client.js", broker)
 }
 
 fn rust(broker: &RunningBroker) -> Result<Command, Error> {
@@ -287,7 +328,7 @@ fn mosquitto(places: &Places, broker: &RunningBroker) -> Result<Command, Error> 
     command
         .env("PYTHONDONTWRITEBYTECODE", "1")
         .arg(places.programs.join("mosquitto_tools.py"));
-    Ok(with_ports(command, broker))
+    Ok(with_ports(command, places, broker))
 }
 
 #[cfg(test)]

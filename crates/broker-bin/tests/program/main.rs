@@ -1,5 +1,7 @@
 //! The `martlet` program as its users meet it: as a process.
 
+#[cfg(unix)]
+mod activation;
 mod bench;
 mod clients;
 mod commands;

@@ -225,6 +225,53 @@ fn hup_applies_what_is_right_and_refuses_what_is_wrong() {
 }
 
 #[test]
+fn hup_changes_listeners_that_stay() {
+    let directory = directory();
+    let file = directory.path().join("martlet.toml");
+    let listener = "[[listeners]]\nid = \"one\"\nurl = \"tcp://127.0.0.1:0\"\n";
+    let write = |rest: &str| std::fs::write(&file, format!("{listener}{rest}")).expect("written");
+    write("");
+    let mut broker = Running::start(&mut martlet(directory.path()));
+    let line = broker.line("listening id=one url=tcp://127.0.0.1:");
+    let port = line.rsplit(':').next().expect("a port").to_owned();
+    broker.line("ready");
+    let publish =
+        || run(martlet(directory.path()).args(["pub", "-p", &port, "-t", "a", "-m", "x"]));
+    assert_eq!(publish().code, Some(0));
+
+    write("allow_anonymous = false\n");
+    broker.signal("HUP");
+    broker.line("listener changed");
+    broker.line("reloaded");
+    let refused = publish();
+    assert_eq!(refused.code, Some(135), "{refused:?}");
+    assert!(refused.err.contains("this listener"), "{}", refused.err);
+
+    write("mount_point = \"a\"\n");
+    broker.signal("HUP");
+    broker.line("must end with `/`");
+    broker.line("nothing has changed");
+    assert_eq!(publish().code, Some(135));
+
+    write("backlog = 7\nallow_anonymous = true\n");
+    broker.signal("HUP");
+    let line = broker.line("next start");
+    assert!(line.contains("listener one"), "{line}");
+    broker.line("reloaded");
+    assert_eq!(publish().code, Some(135), "nothing of it is half applied");
+
+    let elsewhere = listener.replace("127.0.0.1:0", "127.0.0.2:0");
+    std::fs::write(&file, elsewhere).expect("written");
+    broker.signal("HUP");
+    broker.line("listener changed");
+    let port: u16 = port.parse().expect("a port");
+    // The socket closes a moment after the listener was told.
+    while TcpStream::connect(("127.0.0.1", port)).is_ok() {
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+}
+
+#[test]
 fn json_is_json_from_the_first_line_to_the_last() {
     let directory = directory();
     let mut broker = Running::start(martlet(directory.path()).args([

@@ -103,7 +103,14 @@ impl StaticAuth {
     }
 
     fn anonymous(&self, origin: &Origin, client_id: &str) -> Result<u32, Refusal> {
-        match self.anonymous_refusal(origin.local_only) {
+        let refusal = match origin.allow_anonymous {
+            Some(true) => None,
+            Some(false) => {
+                Some("Not authorized: a user name and password are required at this listener")
+            }
+            None => self.anonymous_refusal(origin.local_only),
+        };
+        match refusal {
             Some(text) => Err(Refusal {
                 reason: ReasonCode::NotAuthorized,
                 text: text.into(),
@@ -215,6 +222,7 @@ mod tests {
             peer: "127.0.0.1:5".into(),
             address: None,
             local_only,
+            allow_anonymous: None,
         }
     }
 
@@ -304,6 +312,23 @@ mod tests {
             Some("Not authorized: a user name and password are required"),
         )
         .await;
+    }
+
+    #[test]
+    fn a_listener_may_decide_about_anonymous_clients() {
+        let check = |allow, at_listener, admitted| {
+            let auth = auth(&config(allow, Vec::new()));
+            let origin = Origin {
+                allow_anonymous: at_listener,
+                ..origin(false)
+            };
+            assert_eq!(auth.anonymous(&origin, "c").is_ok(), admitted);
+        };
+        check(None, None, false);
+        check(None, Some(true), true);
+        check(Some(false), Some(true), true);
+        check(Some(true), Some(false), false);
+        check(Some(true), None, true);
     }
 
     #[tokio::test]

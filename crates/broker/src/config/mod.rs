@@ -4,10 +4,12 @@
 //! these types can be read from any format, durations as `"30s"` and sizes as `"1MiB"` (see [`units`]).
 
 mod listener;
+mod rates;
 #[cfg(feature = "serde")]
 pub mod units;
 
-pub use listener::{IdentityUse, ListenerPolicy};
+pub use listener::{IdentityUse, ListenerMqtt, ListenerPolicy, ListenerRates, ProtocolVersion};
+pub use rates::{Flapping, Rate, RateExceeded, Rates};
 
 use std::time::Duration;
 
@@ -25,6 +27,10 @@ pub struct Config {
     pub mqtt: MqttConfig,
     /// Bounds on space, time and numbers.
     pub limits: Limits,
+    /// How much may pass in a second.
+    pub rates: Rates,
+    /// Clients that connect again and again.
+    pub flapping: Flapping,
     /// Shared subscriptions.
     pub shared: SharedConfig,
     /// `$SYS` topics.
@@ -117,6 +123,8 @@ pub enum DeliveryMode {
 pub struct Limits {
     /// Connections at one time; further ones are closed at once, without a word. Default 100,000.
     pub connections_max: usize,
+    /// Connected clients of one user name; further ones are refused with 0x97. 0 (default) for no bound.
+    pub connections_per_user_max: usize,
     /// Sessions kept, connected or not; further new ones are refused with 0x97. Default 1,000,000.
     pub sessions_max: usize,
     /// Time from accept to the end of CONNECT, whatever bytes arrive. Default 10 s.
@@ -327,6 +335,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connections_max: 100_000,
+            connections_per_user_max: 0,
             sessions_max: 1_000_000,
             connect_timeout: Duration::from_secs(10),
             connect_packet_size_max: 64 << 10,

@@ -327,6 +327,58 @@ pub mod expiry {
     }
 }
 
+/// A [`size`] that may be left out.
+pub mod optional_size {
+    use super::{Deserializer, Serializer, size};
+
+    /// As [`size::serialize`].
+    ///
+    /// # Errors
+    /// Those of the format.
+    pub fn serialize<S: Serializer>(value: &Option<u64>, serializer: S) -> Result<S::Ok, S::Error> {
+        match value {
+            Some(value) => size::serialize(value, serializer),
+            None => serializer.serialize_none(),
+        }
+    }
+
+    /// As [`size::deserialize`].
+    ///
+    /// # Errors
+    /// When it is something else.
+    pub fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<u64>, D::Error> {
+        size::deserialize(deserializer).map(Some)
+    }
+}
+
+/// An [`expiry`] that may be left out.
+pub mod optional_expiry {
+    use super::{Deserializer, Serializer, expiry};
+
+    /// As [`expiry::serialize`].
+    ///
+    /// # Errors
+    /// Those of the format.
+    pub fn serialize<S: Serializer>(value: &Option<u32>, serializer: S) -> Result<S::Ok, S::Error> {
+        match value {
+            Some(value) => expiry::serialize(value, serializer),
+            None => serializer.serialize_none(),
+        }
+    }
+
+    /// As [`expiry::deserialize`].
+    ///
+    /// # Errors
+    /// When it is something else.
+    pub fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<u32>, D::Error> {
+        expiry::deserialize(deserializer).map(Some)
+    }
+}
+
 /// A QoS as the number 0, 1 or 2.
 pub mod qos {
     use martlet_codec::QoS;

@@ -92,6 +92,7 @@ impl<S: ByteStream> Connection<S> {
 
     fn detach_now(&mut self, with_will: bool, expiry: Option<u32>) -> bool {
         self.mark_finished();
+        self.extras = None;
         self.core
             .detach(&self.session, self.epoch, with_will, expiry)
     }

@@ -20,6 +20,7 @@ use super::{
     acks::Acks,
     complaints::Complaints,
     gather::Gather,
+    metered::Extras,
     pressure::Pause,
     publish::{TopicMemo, check_user_properties},
     replay::Replay,
@@ -66,7 +67,7 @@ pub(crate) struct Connection<S> {
     /// Own packets not yet in the outbox.
     pub(super) local: Vec<u8>,
     pub(super) acks: Acks,
-    chunk: Chunk,
+    pub(super) chunk: Chunk,
     /// Bytes written and not yet confirmed to the outbox.
     confirm: usize,
     needs_flush: bool,
@@ -87,6 +88,7 @@ pub(crate) struct Connection<S> {
     /// Publications to slow subscribers that are let through before the next wait.
     pub(super) forbearance: u32,
     pub(super) complaints: Complaints,
+    pub(super) extras: Option<Box<Extras>>,
     connected_at: Timestamp,
     /// Counts down what a panic must still clean up.
     finished: bool,
@@ -134,6 +136,7 @@ pub(super) struct Start<S> {
     pub(super) connect_expiry_secs: u32,
     /// Bytes that came after CONNECT.
     pub(super) unread: Vec<u8>,
+    pub(super) extras: Option<Box<Extras>>,
 }
 
 impl<S: ByteStream> Connection<S> {
@@ -174,6 +177,7 @@ impl<S: ByteStream> Connection<S> {
             pause: None,
             forbearance: 0,
             complaints: Complaints::default(),
+            extras: start.extras,
             finished: false,
         }
     }
@@ -232,9 +236,25 @@ impl<S: ByteStream> Connection<S> {
                     return Ok(Output::Idle);
                 }
             }
+            let metered = self.meters_output();
+            let allowed = if metered {
+                match self.poll_allowance(cx) {
+                    Poll::Ready(allowed) => allowed,
+                    Poll::Pending => {
+                        self.note_waiting(cx, false)?;
+                        return Ok(Output::Blocked);
+                    }
+                }
+            } else {
+                usize::MAX
+            };
             let written = {
                 let mut slices = [IoSlice::new(&[]); SLICES];
-                let filled = self.chunk.slices(&mut slices);
+                let filled = if metered {
+                    self.chunk.slices_within(&mut slices, allowed)
+                } else {
+                    self.chunk.slices(&mut slices)
+                };
                 Pin::new(&mut self.stream).poll_write_vectored(cx, &slices[..filled])
             };
             match written {
@@ -242,13 +262,16 @@ impl<S: ByteStream> Connection<S> {
                 Poll::Ready(Ok(bytes)) => {
                     self.core.counters.bytes_sent(bytes);
                     self.chunk.advance(bytes);
+                    if metered {
+                        self.metered_out(bytes);
+                    }
                     self.confirm += bytes;
                     self.needs_flush = true;
                 }
                 Poll::Ready(Err(error)) => return Err(stream_end(&error)),
                 Poll::Pending => {
                     self.core.counters.write_blocked();
-                    self.note_stall(cx)?;
+                    self.note_waiting(cx, true)?;
                     return Ok(Output::Blocked);
                 }
             }
@@ -351,8 +374,8 @@ impl<S: ByteStream> Connection<S> {
         }
     }
 
-    /// The socket takes nothing: remember since when, and listen for a kick.
-    fn note_stall(&mut self, cx: &mut Context<'_>) -> Result<(), End> {
+    /// Output has to wait: for the socket, if it is `stalled`, since when is remembered. Listens for a kick.
+    fn note_waiting(&mut self, cx: &mut Context<'_>, stalled: bool) -> Result<(), End> {
         let now = self.core.clock.now();
         let Self {
             session,
@@ -367,7 +390,9 @@ impl<S: ByteStream> Connection<S> {
                     outbox.wrote(*confirm, now);
                     *confirm = 0;
                 }
-                outbox.stalled_since.get_or_insert(now);
+                if stalled {
+                    outbox.stalled_since.get_or_insert(now);
+                }
                 outbox.idle = false;
                 if outbox
                     .owner
@@ -496,6 +521,7 @@ impl<S: ByteStream> Connection<S> {
         let now = self.core.clock.now();
         let packet_max = u32::try_from(self.config.mqtt.maximum_packet_size).unwrap_or(u32::MAX);
         let mut used = 0;
+        let metered = self.meters_input();
         self.partial_need = 1;
         if self.local.capacity() == 0 {
             self.local = work.sink.spares.take(&self.core.spares);
@@ -509,6 +535,9 @@ impl<S: ByteStream> Connection<S> {
                         break;
                     }
                 };
+            if metered && self.holds_back(frame, now)? {
+                break;
+            }
             used += frame.len;
             match self.packet(frame, work, now)? {
                 Flow::Continue => {}

@@ -7,21 +7,23 @@ use martlet_codec::{
     ConnAck, Connect, ErrorKind, Frame, Packet, Property, PropsBuf, QoS, ReasonCode, Split,
     Version, Will as ConnectWill, split,
 };
-use martlet_session::Link;
+use martlet_session::{Link, Mount};
 use martlet_transport::{ByteStream, close_gracefully};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::{
-    Violation,
+    Arrival, Violation,
     driver::{Connection, Start, VISIT_MILLIS},
+    metered::{Extras, name_of},
     publish::{check_user_properties, refuses_topic},
 };
 use crate::{
     config::Config,
     core::Core,
     counters::{Event, Limit},
-    hooks::{ConnectRequest, Decision, Identity, Origin, Presented},
+    hooks::{ConnectRequest, Decision, Identity, Origin},
     lifecycle::{Attach, Attached},
+    listen::Terms,
     session::Will,
 };
 
@@ -40,12 +42,10 @@ enum Refused {
 pub(crate) async fn run<S: ByteStream>(
     core: Arc<Core>,
     mut stream: S,
-    origin: Origin,
-    started: tokio::time::Instant,
-    presented: Presented,
+    arrival: Arrival,
 ) -> Option<Connection<S>> {
-    let config = core.config.load_full();
-    let deadline = started + config.limits.connect_timeout;
+    let config = arrival.terms.config(core.config.load_full());
+    let deadline = arrival.started + config.limits.connect_timeout;
     let mut bytes = Vec::new();
     let handshake = async {
         let len = read_connect(&core, &mut stream, &mut bytes, &config).await?;
@@ -55,7 +55,7 @@ pub(crate) async fn run<S: ByteStream>(
             return Err(Refused::Silently("incomplete CONNECT".into()));
         };
         let connect = decode(frame)?;
-        let accepted = accept(&core, &config, &connect, &origin, &presented)
+        let accepted = accept(&core, &config, &connect, &arrival)
             .await
             .map_err(|violation| Refused::Told(connect.version, violation))?;
         Ok((
@@ -85,7 +85,7 @@ pub(crate) async fn run<S: ByteStream>(
             Refused::Silently("no complete CONNECT within limits.connect_timeout".into())
         }
     };
-    refuse(&core, stream, &origin, refused, &bytes).await;
+    refuse(&core, stream, &arrival.origin, refused, &bytes).await;
     None
 }
 
@@ -172,15 +172,21 @@ struct Accepted {
     expiry_secs: u32,
     keep_alive_secs: u16,
     clean_start: bool,
+    extras: Option<Box<Extras>>,
 }
 
 async fn accept(
     core: &Arc<Core>,
     config: &Config,
     connect: &Connect<'_>,
-    origin: &Origin,
-    presented: &Presented,
+    arrival: &Arrival,
 ) -> Result<Accepted, Violation> {
+    let Arrival {
+        origin,
+        terms,
+        presented,
+        ..
+    } = arrival;
     let refused = |reason, text: &str| Err(Violation::new(reason, text));
     if core.is_stopping() {
         return refused(
@@ -196,6 +202,12 @@ async fn accept(
         return refused(
             ReasonCode::UnsupportedProtocolVersion,
             "below mqtt.minimum_protocol_level",
+        );
+    }
+    if !terms.serves(connect.version) {
+        return refused(
+            ReasonCode::UnsupportedProtocolVersion,
+            "this listener does not accept this version: listeners.versions",
         );
     }
     if core.memory.is_above() {
@@ -216,6 +228,8 @@ async fn accept(
         }
         None => client_id(core, config, connect)?,
     };
+    let mount = terms.mount.as_ref();
+    let session_name = session_name(core, mount, &client_id)?;
     let username: Option<Arc<str>> = match &presented.username {
         Some(verified) => Some(Arc::clone(verified)),
         None => connect.username.map(Arc::from),
@@ -226,7 +240,29 @@ async fn accept(
             "no authentication method is configured",
         );
     }
+    let banned = || {
+        Violation::new(
+            ReasonCode::Banned,
+            "this client connected too often and has to wait: flapping.connects_max",
+        )
+    };
+    let (flapping, name) = (&config.flapping, name_of(username.as_ref()));
+    if core
+        .flapping
+        .is_banned(&session_name, &name, flapping, core.clock.now())
+    {
+        return Err(banned());
+    }
     check_user_properties(core, config, connect.props)?;
+    let mounted_will = mount
+        .zip(connect.will)
+        .map(|(mount, will)| (mount.full(will.topic), mount.full_props(will.props)));
+    let mut connect = *connect;
+    if let (Some(will), Some((topic, props))) = (&mut connect.will, &mounted_will) {
+        will.topic = topic;
+        will.props = props.as_props();
+    }
+    let connect = &connect;
     if let Some(will) = &connect.will {
         check_user_properties(core, config, will.props)?;
         check_will(core, config, will)?;
@@ -248,8 +284,15 @@ async fn accept(
         core.counters.event(Event::AuthFailure);
         Violation::new(refusal.reason, refusal.text)
     })?;
+    if !terms.admits(username.as_deref()) {
+        core.counters.event(Event::AuthFailure);
+        return refused(
+            ReasonCode::NotAuthorized,
+            "this listener does not admit this user: listeners.users or listeners.allow_anonymous",
+        );
+    }
     let identity = Identity {
-        client_id,
+        client_id: session_name,
         username: username.filter(|name| !name.is_empty()),
         origin: origin.clone(),
         rights,
@@ -269,7 +312,29 @@ async fn accept(
             );
         }
     }
-    attach(core, config, connect, Arc::new(identity)).await
+    if core
+        .flapping
+        .connects(&identity.client_id, &name, flapping, core.clock.now())
+    {
+        core.counters.limit(Limit::FlappingConnectsMax);
+        return Err(banned());
+    }
+    let user = match &identity.username {
+        Some(name) => {
+            let session = core.directory.find(&identity.client_id);
+            let replaces = session.is_some_and(|session| {
+                let same = session.state.lock().username.as_ref() == Some(name);
+                same && session.is_connected()
+            });
+            core.user_place(config, name, replaces).map_err(|limit| {
+                let text = format!("this user has enough connections: {}", limit.name());
+                Violation::new(ReasonCode::QuotaExceeded, text)
+            })?
+        }
+        None => None,
+    };
+    let extras = Extras::new(config, terms, user);
+    attach(core, config, connect, Arc::new(identity), terms, extras).await
 }
 
 async fn attach(
@@ -277,6 +342,8 @@ async fn attach(
     config: &Config,
     connect: &Connect<'_>,
     identity: Arc<Identity>,
+    terms: &Terms,
+    extras: Option<Box<Extras>>,
 ) -> Result<Accepted, Violation> {
     let mqtt = &config.mqtt;
     let props = &connect.props;
@@ -302,7 +369,11 @@ async fn attach(
     };
     let mut connack = PropsBuf::new();
     if connect.version.is_v5() {
-        announce(config, connect, &identity, &mut connack);
+        let mount = terms.mount.as_ref();
+        let client_id = mount.map_or(&*identity.client_id, |mount| {
+            mount.local(&identity.client_id)
+        });
+        announce(config, connect, client_id, &mut connack);
         if expiry_secs != asked_expiry {
             connack.push(Property::SessionExpiry(expiry_secs));
         }
@@ -318,6 +389,7 @@ async fn attach(
             expiry_secs,
             will,
             silence_max_millis: u64::from(keep_alive_secs) * 1_500,
+            mount: terms.mount.clone(),
         })
         .await
         .map_err(|reason| {
@@ -334,6 +406,7 @@ async fn attach(
         expiry_secs,
         keep_alive_secs,
         clean_start: connect.clean_start,
+        extras,
     })
 }
 
@@ -366,6 +439,28 @@ fn client_id(core: &Core, config: &Config, connect: &Connect<'_>) -> Result<Arc<
             return Ok(Arc::from(assigned));
         }
     }
+}
+
+/// What the session is called in the broker. Clients with a mount point have names of their own: what a client elsewhere is
+/// called is no matter of theirs, and theirs none of its.
+fn session_name(
+    core: &Core,
+    mount: Option<&Mount>,
+    client_id: &Arc<str>,
+) -> Result<Arc<str>, Violation> {
+    let own = mount.map_or("", Mount::as_str);
+    let name = match mount {
+        Some(mount) => mount.full(client_id).into(),
+        None => Arc::clone(client_id),
+    };
+    let of_others = |other: &Arc<str>| other.len() > own.len() && name.starts_with(&**other);
+    if core.mounts.load().iter().any(of_others) {
+        return Err(Violation::new(
+            ReasonCode::ClientIdentifierNotValid,
+            "the client id begins with a mount point: it belongs to the clients of another listener",
+        ));
+    }
+    Ok(name)
 }
 
 /// [MQTT-3.2.2-12] [MQTT-3.2.2-13]
@@ -417,10 +512,10 @@ fn stored_will(config: &Config, will: &ConnectWill<'_>) -> Will {
 }
 
 /// What CONNACK says about the broker, where it is not what the protocol assumes anyway.
-fn announce(config: &Config, connect: &Connect<'_>, identity: &Identity, connack: &mut PropsBuf) {
+fn announce(config: &Config, connect: &Connect<'_>, client_id: &str, connack: &mut PropsBuf) {
     let mqtt = &config.mqtt;
     if connect.client_id.is_empty() {
-        connack.push(Property::AssignedClientId(&identity.client_id));
+        connack.push(Property::AssignedClientId(client_id));
     }
     if mqtt.receive_maximum != u16::MAX {
         connack.push(Property::ReceiveMaximum(mqtt.receive_maximum));
@@ -452,7 +547,7 @@ fn announce(config: &Config, connect: &Connect<'_>, identity: &Identity, connack
         .unwrap_or(false);
     if (asked || config.compat.always_return_response_info) && !mqtt.response_information.is_empty()
     {
-        let information = format!("{}{}", mqtt.response_information, identity.client_id);
+        let information = format!("{}{client_id}", mqtt.response_information);
         connack.push(Property::ResponseInformation(&information));
     }
 }
@@ -476,6 +571,7 @@ fn enter<S: ByteStream>(
         expiry_secs,
         keep_alive_secs,
         clean_start,
+        extras,
     } = accepted;
     let (present, generation) = (attached.present, attached.generation);
     let (session, epoch) = attached.into_parts()?;
@@ -536,6 +632,7 @@ fn enter<S: ByteStream>(
         packet_bytes_max: link.packet_bytes_max,
         connect_expiry_secs: expiry_secs,
         unread,
+        extras,
     }))
 }
 

@@ -11,6 +11,7 @@ mod complaints;
 mod driver;
 mod gather;
 mod handshake;
+mod metered;
 mod pressure;
 mod publish;
 mod replay;
@@ -19,10 +20,23 @@ mod subscribe;
 use martlet_codec::{DecodeError, ReasonCode};
 use martlet_transport::ByteStream;
 
-use crate::{listen::Seat, session::Kick};
+use crate::{
+    hooks::{Origin, Presented},
+    listen::{Seat, Terms},
+    session::Kick,
+};
 
 pub(crate) use driver::Connection;
 pub(crate) use handshake::run as handshake;
+
+/// A stream that is to become a connection: where it comes from, and what it will be held to.
+pub(crate) struct Arrival {
+    pub(crate) origin: Origin,
+    pub(crate) terms: std::sync::Arc<Terms>,
+    pub(crate) presented: Presented,
+    /// When it was accepted; the deadline of the handshake counts from here.
+    pub(crate) started: tokio::time::Instant,
+}
 
 /// Why a connection ended.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,4 +1,4 @@
-//! Publishers that wait: for a subscriber that cannot keep up, or for memory (architecture rule 7).
+//! Publishers that wait: for a subscriber that cannot keep up, for memory (architecture rule 7), or for their rate.
 //!
 //! Deliberately absent: who is under pressure; the outbox says so (`session`).
 
@@ -32,7 +32,7 @@ const PROGRESS_MILLIS: u64 = 100;
 /// a slower one holds nobody below that rate.
 const PRESSURE_PROLONGED: u32 = 20;
 
-/// A wait for a slow subscriber, or for memory.
+/// A wait for a slow subscriber, for memory, or until a rate allows more.
 pub(super) struct Pause {
     subscriber: Option<Arc<Session>>,
     timeout: Pin<Box<tokio::time::Sleep>>,
@@ -82,10 +82,18 @@ impl<S: ByteStream> Connection<S> {
     }
 
     pub(super) fn start_pause(&mut self, subscriber: Option<Arc<Session>>) {
-        let timeout = Box::pin(tokio::time::sleep(PRESSURE_WAIT));
+        self.pause_while(subscriber, PRESSURE_WAIT);
+    }
+
+    /// Reads nothing for so long.
+    pub(super) fn start_pause_of(&mut self, duration: Duration) {
+        self.pause_while(None, duration);
+    }
+
+    fn pause_while(&mut self, subscriber: Option<Arc<Session>>, duration: Duration) {
         self.pause = Some(Box::new(Pause {
             subscriber,
-            timeout,
+            timeout: Box::pin(tokio::time::sleep(duration)),
             prolong: PRESSURE_PROLONGED,
         }));
         self.set_reading(false);

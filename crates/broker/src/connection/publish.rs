@@ -65,6 +65,9 @@ impl<S: ByteStream> Connection<S> {
         self.check_publish(&publish)?;
         let mut aliases = std::mem::take(&mut self.aliases);
         let flow = match aliases.resolve(publish.topic, publish.props.topic_alias()) {
+            Ok(topic) if self.extras.is_some() => {
+                self.accept_special(&Publish { topic, ..publish }, frame, work, now)
+            }
             Ok(topic) => self.accept_publish(&Publish { topic, ..publish }, frame, work, now),
             Err(AliasError::Invalid) => {
                 self.core.counters.limit(Limit::TopicAliasMaximum);
@@ -117,7 +120,7 @@ impl<S: ByteStream> Connection<S> {
         check_user_properties(&self.core, &self.config, publish.props)
     }
 
-    fn accept_publish(
+    pub(super) fn accept_publish(
         &mut self,
         publish: &Publish<'_>,
         frame: Frame<'_>,
@@ -429,6 +432,17 @@ pub(super) fn refuses_topic(core: &Core, config: &Config, topic: &str) -> Option
             .strip_prefix(prefix)
             .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     };
+    let mounts = core.mounts.load();
+    let is_hidden = mounts.iter().any(|mount| {
+        let local = topic.strip_prefix(&**mount);
+        local.is_some_and(|local| local.starts_with('$'))
+    });
+    if is_hidden {
+        return Some(Violation::new(
+            ReasonCode::NotAuthorized,
+            "topics that begin with $ cannot be published to below a mount point",
+        ));
+    }
     if reserved("$SYS") || reserved("$share") {
         return Some(Violation::new(
             ReasonCode::NotAuthorized,

@@ -4,8 +4,10 @@ use std::{num::NonZeroU32, sync::Arc};
 
 use martlet_codec::{
     Frame, Packet, PacketBuf, Property, Props, PropsBuf, QoS, ReasonCode, ReasonCodes,
-    RetainHandling, SubAck, Subscribe, SubscribeOptions, UnsubAck, Unsubscribe,
+    RetainHandling, SubAck, Subscribe, SubscribeFiltersBuf, SubscribeOptions, UnsubAck,
+    Unsubscribe,
 };
+use martlet_session::Mount;
 use martlet_storage::{Lsn, StoreOp};
 use martlet_topic::{Filter, TopicFilter};
 use martlet_transport::ByteStream;
@@ -16,6 +18,7 @@ use super::{
     replay::Replay,
 };
 use crate::{
+    config::Config,
     core::Core,
     counters::{Event, Limit},
     hooks::Decision,
@@ -62,6 +65,16 @@ impl<S: ByteStream> Connection<S> {
         subscribe: &Subscribe<'_>,
         _frame: Frame<'_>,
     ) -> Result<Flow, End> {
+        let filters = match self.mount() {
+            Some(mount) => Some(mounted(mount, subscribe, &self.config)?),
+            None => None,
+        };
+        let subscribe = &Subscribe {
+            filters: filters
+                .as_ref()
+                .map_or(subscribe.filters, SubscribeFiltersBuf::as_filters),
+            ..*subscribe
+        };
         if subscribe.props.subscription_ids().next().is_some()
             && !self.config.mqtt.subscription_identifier_available
         {
@@ -121,6 +134,13 @@ impl<S: ByteStream> Connection<S> {
             );
         }
         let topic_filter = filter.topic_filter();
+        if self.mount().is_some() && is_foreign(topic_filter.as_str()) {
+            self.core.counters.event(Event::SubscribeDenied);
+            return refused(
+                ReasonCode::NotAuthorized,
+                "below a mount point there are no topics that begin with $, but $SYS",
+            );
+        }
         if topic_filter
             .as_str()
             .bytes()
@@ -325,6 +345,10 @@ impl<S: ByteStream> Connection<S> {
         let mut codes = Vec::new();
         let mut ops = Vec::new();
         for text in &unsubscribe.filters {
+            let full = self
+                .mount()
+                .map(|mount| mount.full_filter(text, self.config.mqtt.queue_subscriptions));
+            let text = full.as_deref().unwrap_or(text);
             let removed = self.session.state.lock().subscriptions.remove(text);
             if removed {
                 self.core.drop_subscription(&self.session, text);
@@ -378,6 +402,27 @@ impl<S: ByteStream> Connection<S> {
             .encoded_len(self.version)
             .is_ok_and(|len| len > self.packet_bytes_max as usize)
     }
+}
+
+/// The filters as they are called in the broker.
+fn mounted(
+    mount: &Mount,
+    subscribe: &Subscribe<'_>,
+    config: &Config,
+) -> Result<SubscribeFiltersBuf, Violation> {
+    let mut filters = SubscribeFiltersBuf::new();
+    for (text, options) in &subscribe.filters {
+        let full = mount.full_filter(text, config.mqtt.queue_subscriptions);
+        filters
+            .push(&full, options)
+            .map_err(|error| Violation::new(ReasonCode::TopicFilterInvalid, error.to_string()))?;
+    }
+    Ok(filters)
+}
+
+/// Whether the topics of this filter belong to nobody with a mount point, nor to the broker.
+fn is_foreign(filter: &str) -> bool {
+    filter.starts_with('$') && filter != "$SYS" && !filter.starts_with("$SYS/")
 }
 
 impl Core {

@@ -90,6 +90,8 @@ named! {
     Limit {
         /// More connections than allowed.
         ConnectionsMax = "limits.connections_max",
+        /// More connected clients of one user name than allowed; 0x97.
+        ConnectionsPerUserMax = "limits.connections_per_user_max",
         /// More sessions than allowed; 0x97.
         SessionsMax = "limits.sessions_max",
         /// No CONNECT in time.
@@ -140,6 +142,14 @@ named! {
         MaximumPacketSize = "mqtt.maximum_packet_size",
         /// A topic alias above the announced maximum; 0x94.
         TopicAliasMaximum = "mqtt.topic_alias_maximum",
+        /// A client sent faster than it may and was read more slowly, or disconnected with 0x96; or what is for it waits.
+        RateClient = "rates.client",
+        /// The same for all clients of its user name together.
+        RateUser = "rates.user",
+        /// The same for all clients of its listener together.
+        RateListener = "listeners.rates.all",
+        /// A client connected too often and is banned for a while; 0x8A.
+        FlappingConnectsMax = "flapping.connects_max",
     }
 }
 

@@ -10,11 +10,13 @@ use std::{
     time::{Duration, Instant},
 };
 
+use arc_swap::ArcSwap;
 use hashbrown::HashMap;
 use martlet_transport::Network;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
+use super::terms::Terms;
 use crate::config::ListenerPolicy;
 
 /// Addresses remembered only for the rate of their connections; beyond it all of these are forgotten.
@@ -50,7 +52,8 @@ impl Closed {
 
 /// The gate of one listener.
 pub(super) struct Gate {
-    policy: ListenerPolicy,
+    /// Replaced as a whole when the listener's settings change. What was counted before goes on to count.
+    terms: ArcSwap<Terms>,
     state: Mutex<State>,
 }
 
@@ -110,30 +113,39 @@ impl Bucket {
 impl Gate {
     pub(super) fn new(policy: ListenerPolicy) -> Self {
         Self {
-            policy,
+            terms: ArcSwap::from_pointee(Terms::new(policy, None)),
             state: Mutex::default(),
         }
     }
 
-    pub(super) fn policy(&self) -> &ListenerPolicy {
-        &self.policy
+    /// What new connections are held to.
+    pub(super) fn terms(&self) -> Arc<Terms> {
+        self.terms.load_full()
+    }
+
+    /// Holds new connections to another policy.
+    pub(super) fn change(&self, policy: ListenerPolicy) {
+        let before = self.terms.load_full();
+        self.terms
+            .store(Arc::new(Terms::new(policy, Some(&before))));
     }
 
     /// Whether connections are counted by address, so that each must give its place back.
     pub(super) fn counts_addresses(&self) -> bool {
-        let policy = &self.policy;
+        let policy = &self.terms.load().policy;
         policy.connections_per_address_max > 0
             || policy.half_open_per_address_max > 0
             || policy.connection_rate_per_address > 0
     }
 
     fn counts_half_open(&self) -> bool {
-        self.policy.half_open_max > 0 || self.policy.half_open_per_address_max > 0
+        let policy = &self.terms.load().policy;
+        policy.half_open_max > 0 || policy.half_open_per_address_max > 0
     }
 
     /// How long to wait before the next connection is taken in; those that wait meanwhile are with the kernel.
     pub(super) fn pause(&self, now: Instant) -> Option<Duration> {
-        let rate = self.policy.connection_rate;
+        let rate = self.terms.load().policy.connection_rate;
         if rate == 0 {
             return None;
         }
@@ -152,7 +164,8 @@ impl Gate {
         let Some(address) = address else {
             return Ok(());
         };
-        let ListenerPolicy { allow, deny, .. } = &self.policy;
+        let terms = self.terms.load();
+        let ListenerPolicy { allow, deny, .. } = &terms.policy;
         let allowed = allow.is_empty() || Network::any_contains(allow, address);
         if allowed && !Network::any_contains(deny, address) {
             Ok(())
@@ -169,7 +182,8 @@ impl Gate {
         connections: usize,
         now: Instant,
     ) -> Result<(), Closed> {
-        let policy = &self.policy;
+        let terms = self.terms.load();
+        let policy = &terms.policy;
         if policy.connections_max > 0 && connections > policy.connections_max {
             return Err(Closed::Connections);
         }
@@ -238,7 +252,7 @@ impl Gate {
         {
             state.addresses.entry(address).or_default().half_open += 1;
         }
-        let max = self.policy.half_open_max;
+        let max = self.terms.load().policy.half_open_max;
         if max > 0
             && state.half_open.len() > max
             && let Some((_, (_, oldest))) = state.half_open.first_key_value()

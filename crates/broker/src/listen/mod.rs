@@ -2,6 +2,7 @@
 
 mod certificates;
 mod gate;
+mod terms;
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -14,16 +15,18 @@ use std::{
 
 use martlet_transport::{
     Accepted, BindError, ByteStream, Certificates, EstablishError, Established, ListenAddress,
-    Listener, ListenerOptions, Peer, Stream, TlsError, is_fd_exhaustion, is_peer_gone,
+    Listener, ListenerOptions, ListenerSettings, Peer, Stream, TlsError, is_fd_exhaustion,
+    is_peer_gone,
 };
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use gate::{Closed, Gate, HalfOpen};
+pub(crate) use terms::Terms;
 
 use crate::{
     config::{IdentityUse, ListenerPolicy},
-    connection::{self, Connection},
+    connection::{self, Arrival, Connection},
     core::Core,
     counters::{Event, Limit},
     files::Reserve,
@@ -67,6 +70,7 @@ struct Open {
     connections: AtomicUsize,
     close: Arc<Notify>,
     certificates: Option<Certificates>,
+    settings: ListenerSettings,
     gate: Arc<Gate>,
 }
 
@@ -121,6 +125,7 @@ impl Listeners {
         options: &ListenerOptions,
         policy: ListenerPolicy,
     ) -> Result<ListenerInfo, BindError> {
+        core.know_mount(&policy.mount_point);
         let listener = Listener::bind(address, options).await?;
         let local_addr = listener.local_addr();
         let url = match address.host_port() {
@@ -134,10 +139,16 @@ impl Listeners {
             connections: AtomicUsize::new(0),
             close: Arc::default(),
             certificates: listener.certificates(),
+            settings: listener.settings(),
             gate: Arc::new(Gate::new(policy)),
         });
         let info = open.info();
-        self.all.lock().push(Arc::clone(&open));
+        {
+            // A listener of the same id is replaced now that this one is there.
+            let mut all = self.all.lock();
+            close_in(&mut all, id);
+            all.push(Arc::clone(&open));
+        }
         if open.certificates.is_some() {
             let watch = certificates::watch(Arc::downgrade(&open));
             core.spawner.spawn(Box::pin(watch));
@@ -147,17 +158,36 @@ impl Listeners {
         Ok(info)
     }
 
+    /// What clients of the listener `id` are held to.
+    pub(crate) fn terms(&self, id: &str) -> Option<Arc<Terms>> {
+        let all = self.all.lock();
+        all.iter()
+            .find(|open| &*open.id == id)
+            .map(|open| open.gate.terms())
+    }
+
     /// Stops accepting on the listener `id`; its connections go on.
     pub(crate) fn close(&self, id: &str) -> bool {
-        let mut all = self.all.lock();
-        let before = all.len();
-        all.retain(|open| {
-            if &*open.id == id {
-                open.close.notify_one();
-            }
-            &*open.id != id
-        });
-        all.len() < before
+        close_in(&mut self.all.lock(), id)
+    }
+
+    /// Holds new connections of the listener `id` to other settings; `None` if there is no such listener.
+    pub(crate) fn change(
+        &self,
+        core: &Core,
+        id: &str,
+        address: &ListenAddress,
+        options: &ListenerOptions,
+        policy: ListenerPolicy,
+    ) -> Option<Result<(), TlsError>> {
+        let all: Vec<Arc<Open>> = self.all.lock().clone();
+        let open = all.iter().find(|open| &*open.id == id)?;
+        let changed = open.settings.change(address, options);
+        if changed.is_ok() {
+            core.know_mount(&policy.mount_point);
+            open.gate.change(policy);
+        }
+        Some(changed)
     }
 
     pub(crate) fn close_all(&self) {
@@ -167,8 +197,19 @@ impl Listeners {
     }
 }
 
+/// Takes the listener `id` away and lets it stop; whether there was one.
+fn close_in(all: &mut Vec<Arc<Open>>, id: &str) -> bool {
+    let before = all.len();
+    all.retain(|open| {
+        if &*open.id == id {
+            open.close.notify_one();
+        }
+        &*open.id != id
+    });
+    all.len() < before
+}
+
 async fn accept_loop(core: Arc<Core>, mut listener: Listener, open: Arc<Open>) {
-    let local_only = listener.is_local();
     let mut back_off = BACK_OFF;
     let reserve = Reserve::new();
     let shared_place = Arc::new(Place {
@@ -205,11 +246,13 @@ async fn accept_loop(core: Arc<Core>, mut listener: Listener, open: Arc<Open>) {
             }
         };
         back_off = BACK_OFF;
+        let terms = open.gate.terms();
         let origin = Origin {
             listener: Arc::clone(&open.id),
             peer: accepted.peer.to_string().into(),
             address: accepted.peer.socket_addr(),
-            local_only,
+            local_only: listener.is_local(),
+            allow_anonymous: terms.policy.allow_anonymous,
         };
         // Whom a proxy speaks for is known later; the proxy itself is not counted.
         let address = accepted.peer.ip().filter(|_| !listener.is_for_proxies());
@@ -232,7 +275,7 @@ async fn accept_loop(core: Arc<Core>, mut listener: Listener, open: Arc<Open>) {
         let task_core = Arc::clone(&core);
         core.spawner.spawn(Box::pin(connection::serve(
             seat,
-            establish(task_core, accepted, origin, place, half_open),
+            establish(task_core, accepted, origin, terms, place, half_open),
         )));
     }
 }
@@ -281,15 +324,16 @@ async fn establish(
     core: Arc<Core>,
     accepted: Accepted,
     origin: Origin,
+    terms: Arc<Terms>,
     place: Arc<Place>,
     half_open: Option<HalfOpen>,
 ) -> Option<Connection<Stream>> {
     let Some(half_open) = half_open else {
-        return establish_in_time(core, accepted, origin, place).await;
+        return establish_in_time(core, accepted, origin, terms, place).await;
     };
     let counters = Arc::clone(&core);
     tokio::select! {
-        connection = establish_in_time(core, accepted, origin, place) => connection,
+        connection = establish_in_time(core, accepted, origin, terms, place) => connection,
         () = half_open.evicted() => {
             counters.counters.event(Event::SocketRefused);
             None
@@ -301,6 +345,7 @@ async fn establish_in_time(
     core: Arc<Core>,
     accepted: Accepted,
     mut origin: Origin,
+    terms: Arc<Terms>,
     place: Arc<Place>,
 ) -> Option<Connection<Stream>> {
     let timeout = core.config.load().limits.connect_timeout;
@@ -314,9 +359,15 @@ async fn establish_in_time(
                     return None;
                 }
             }
-            let presented = presented(&established, place.open.gate.policy().identity_as);
+            let presented = presented(&established, terms.policy.identity_as);
             drop(place);
-            connection::handshake(core, established.stream, origin, started, presented).await
+            let arrival = Arrival {
+                origin,
+                terms,
+                presented,
+                started,
+            };
+            connection::handshake(core, established.stream, arrival).await
         }
         Ok(Err(error)) => {
             core.counters
@@ -381,6 +432,16 @@ impl Drop for Seat {
 }
 
 impl Core {
+    /// From now on nobody else gets at what belongs to the clients of this mount point. It is remembered until the end:
+    /// some of them may stay connected after their listener has changed.
+    fn know_mount(&self, prefix: &str) {
+        let known = self.mounts.load();
+        if !prefix.is_empty() && !known.iter().any(|known| **known == *prefix) {
+            let all = known.iter().cloned().chain([prefix.into()]).collect();
+            self.mounts.store(Arc::new(all));
+        }
+    }
+
     /// Admits a connection, if there is room and nobody objects.
     pub(crate) fn seat(
         self: &Arc<Self>,
@@ -408,22 +469,34 @@ impl Core {
         self.hooks.accept(origin).then_some(seat)
     }
 
-    /// Serves a byte stream that an embedding program brought.
-    pub(crate) fn attach_stream(self: &Arc<Self>, stream: impl ByteStream, peer: &str) {
+    /// Serves a byte stream that an embedding program brought, under `terms`; `listener` names it.
+    pub(crate) fn attach_stream(
+        self: &Arc<Self>,
+        stream: impl ByteStream,
+        peer: &str,
+        listener: &str,
+        terms: Arc<Terms>,
+    ) {
         let origin = Origin {
-            listener: "attached".into(),
+            listener: listener.into(),
             peer: peer.into(),
             address: None,
             local_only: true,
+            allow_anonymous: terms.policy.allow_anonymous,
         };
         let Some(seat) = self.seat(&origin, None) else {
             return;
         };
         let core = Arc::clone(self);
-        let started = tokio::time::Instant::now();
+        let arrival = Arrival {
+            origin,
+            terms,
+            presented: Presented::default(),
+            started: tokio::time::Instant::now(),
+        };
         self.spawner.spawn(Box::pin(connection::serve(
             seat,
-            connection::handshake(core, stream, origin, started, Presented::default()),
+            connection::handshake(core, stream, arrival),
         )));
     }
 }

@@ -103,6 +103,16 @@ impl Ground {
         }
     }
 
+    /// A stream as through the listener `id`.
+    pub(crate) fn stream_at(&self, id: &str) -> Client {
+        let (ours, theirs) = tokio::io::duplex(256 << 10);
+        assert!(self.broker.attach_to(id, theirs, "test"), "{id}");
+        Client {
+            wire: RawConnection::over(ours).version(Version::V5),
+            next_id: 0,
+        }
+    }
+
     /// A connected client of version 5 whose session outlives its connection.
     pub(crate) async fn client(&self, client_id: &str) -> Client {
         let props = PropsBuf::new().with(martlet_codec::Property::SessionExpiry(1_000));
@@ -266,6 +276,18 @@ impl Client {
                 other => panic!("{other:?} among messages"),
             }
         }
+    }
+
+    /// The next `count` messages, which nothing else may come between.
+    pub(crate) async fn first_messages(&mut self, count: usize) -> Vec<String> {
+        let mut all = Vec::new();
+        while all.len() < count {
+            match self.told().await {
+                Told::Messages(payloads) => all.extend(payloads),
+                other => panic!("{other:?} after {} messages", all.len()),
+            }
+        }
+        all
     }
 
     /// The next packet, whole.

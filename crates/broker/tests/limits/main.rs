@@ -4,6 +4,7 @@ mod connect;
 mod ground;
 mod messages;
 mod negotiated;
+mod rates;
 mod sessions;
 
 use std::{collections::HashSet, future::Future, pin::Pin};
@@ -73,10 +74,15 @@ fn expect<T: PartialEq + std::fmt::Debug>(what: &str, is: &T, wanted: &T) -> Res
 }
 
 fn rows() -> Vec<Row> {
-    [connect::rows(), messages::rows(), sessions::rows()]
-        .into_iter()
-        .flatten()
-        .collect()
+    [
+        connect::rows(),
+        messages::rows(),
+        rates::rows(),
+        sessions::rows(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
 
 #[test]

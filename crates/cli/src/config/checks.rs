@@ -18,7 +18,7 @@ use super::tree::{KeyPath, Node};
 const DURATION_MAX: Duration = Duration::from_hours(10 * 365 * 24);
 
 /// Largest packet that MQTT can express: one byte, four of length, 268,435,455 of content.
-const PACKET_BYTES_MAX: u64 = 268_435_460;
+pub(super) const PACKET_BYTES_MAX: u64 = 268_435_460;
 
 /// Longest string that MQTT can express, in bytes.
 const STRING_BYTES_MAX: usize = 65_535;
@@ -216,6 +216,8 @@ fn limits(config: &Config, checker: &mut Checker<'_>) {
         limits.slow_consumer_timeout,
         false,
     );
+    checker.duration("flapping.window", config.flapping.window, false);
+    checker.duration("flapping.ban", config.flapping.ban, false);
     checker.duration("sys.interval", config.sys.interval, true);
     if !config.sys.interval.is_zero() && config.sys.interval < Duration::from_secs(1) {
         checker.add(

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use martlet_broker::config::User;
 use martlet_transport::{ListenAddress, Network};
 
-use super::checks::Checker;
+use super::checks::{Checker, PACKET_BYTES_MAX};
 use super::settings::{
     ClientCert, Identity, Listener, ListenerTls, ListenerUnix, ListenerWebSocket, Settings,
 };
@@ -60,6 +61,7 @@ pub(super) fn listeners(settings: &Settings, checker: &mut Checker<'_>) {
         tls(index, listener, &address, checker);
         access(index, listener, &address, checker);
         special(index, listener, &address, checker);
+        clients(index, listener, settings, checker);
         let id = listener.id_or_derived();
         let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
         if id.len() > 64 || !id.chars().all(plain) {
@@ -196,6 +198,36 @@ fn access(index: usize, listener: &Listener, address: &ListenAddress, checker: &
         &0,
         &86_400,
     );
+}
+
+/// What its clients are held to.
+fn clients(index: usize, listener: &Listener, settings: &Settings, checker: &mut Checker<'_>) {
+    let key = |name: &str| format!("listeners[{index}].{name}");
+    for (number, name) in listener.users.iter().enumerate() {
+        let known = |user: &User| user.name == *name;
+        if !settings.broker.users.iter().any(known) {
+            let key = key(&format!("users[{number}]"));
+            checker.add(&key, "is none of the [[users]]").help =
+                Some("`martlet passwd NAME` prints the lines to add".to_owned());
+        }
+    }
+    if let Some(problem) = listener.policy().mount_point_problem() {
+        checker.add(&key("mount_point"), problem);
+    }
+    if let Some(bytes) = &listener.mqtt.maximum_packet_size {
+        checker.range(
+            &key("mqtt.maximum_packet_size"),
+            bytes,
+            &64,
+            &PACKET_BYTES_MAX,
+        );
+    }
+    if let Some(maximum) = &listener.mqtt.receive_maximum {
+        checker.at_least(&key("mqtt.receive_maximum"), maximum, &1);
+    }
+    if let Some(qos) = &listener.mqtt.maximum_qos {
+        checker.range(&key("mqtt.maximum_qos"), qos, &0, &2);
+    }
 }
 
 /// Settings that only some kinds of listeners have.

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::LazyLock;
 
-use martlet_broker::config::{Config, User};
+use martlet_broker::config::{Config, ListenerMqtt, User};
 
 use super::settings::{CertAndKey, Listener, ListenerTls, Program, Settings};
 
@@ -34,6 +34,16 @@ fn complete() -> Settings {
     let program = Program {
         pid_file: PathBuf::from("martlet.pid"),
         listeners: vec![Listener {
+            allow_anonymous: Some(true),
+            mqtt: ListenerMqtt {
+                maximum_qos: Some(2),
+                retain_available: Some(true),
+                keep_alive_max_secs: Some(0),
+                receive_maximum: Some(1),
+                maximum_packet_size: Some(1),
+                topic_alias_maximum: Some(0),
+                session_expiry_max_secs: Some(0),
+            },
             tls: ListenerTls {
                 sni: vec![CertAndKey::default()],
                 ..ListenerTls::default()
@@ -77,16 +87,22 @@ fn collect(prefix: &str, table: &toml::Table, keys: &mut Vec<String>) {
     }
 }
 
-/// The tables that have a key of this name, in the way a file writes their heading.
+/// The tables that have a key of this name, in the way a file writes their heading. Where there are several, those that are
+/// for the whole broker: what a listener has of its own is seldom meant.
 pub(crate) fn tables_with(key: &str) -> Vec<String> {
-    let headings = known_keys().iter().filter_map(|path| {
-        let (table, last) = path.rsplit_once('.')?;
-        (last == key).then(|| match table.strip_suffix("[]") {
+    let tables = || {
+        let split = known_keys().iter().filter_map(|path| path.rsplit_once('.'));
+        split.filter_map(|(table, last)| (last == key).then_some(table))
+    };
+    let depth = |table: &str| table.split('.').count();
+    let least = tables().map(depth).min();
+    tables()
+        .filter(|table| Some(depth(table)) == least)
+        .map(|table| match table.strip_suffix("[]") {
             Some(array) => format!("[[{array}]]"),
             None => format!("[{}]", table.replace("[]", "")),
         })
-    });
-    headings.collect()
+        .collect()
 }
 
 #[cfg(test)]

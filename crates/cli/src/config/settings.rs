@@ -2,7 +2,9 @@
 
 use std::path::PathBuf;
 
-use martlet_broker::config::{Config, IdentityUse, ListenerPolicy};
+use martlet_broker::config::{
+    Config, IdentityUse, ListenerMqtt, ListenerPolicy, ListenerRates, ProtocolVersion,
+};
 use martlet_transport::{
     CertificateFiles, ClientAuth, IdentitySource, ListenAddress, Network, TlsOptions, TlsVersion,
 };
@@ -122,8 +124,21 @@ pub struct Listener {
     pub identity: Identity,
     /// Whether that is its user name or its client id. Default `user_name`.
     pub identity_as: IdentityUse,
+    /// Protocol versions that are served; empty (the default) for all.
+    pub versions: Vec<ProtocolVersion>,
+    /// Whether clients without a user name may connect. Not set: as `anonymous.allow` says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub allow_anonymous: Option<bool>,
+    /// The only users who may log in; empty (the default) for all.
+    pub users: Vec<String>,
+    /// What all topics of its clients begin with, unknown to them; empty (the default) for nothing.
+    pub mount_point: String,
     /// Numbers of connections.
     pub limits: ListenerLimits,
+    /// What the protocol offers here, where it differs from `[mqtt]`.
+    pub mqtt: ListenerMqtt,
+    /// How much may pass in a second.
+    pub rates: ListenerRates,
     /// WebSocket.
     pub websocket: ListenerWebSocket,
     /// The file of a Unix socket.
@@ -347,7 +362,13 @@ impl Default for Listener {
             deny: Vec::new(),
             proxy_protocol: false,
             trusted_proxies: Vec::new(),
+            versions: Vec::new(),
+            allow_anonymous: None,
+            users: Vec::new(),
+            mount_point: String::new(),
             limits: ListenerLimits::default(),
+            mqtt: ListenerMqtt::default(),
+            rates: ListenerRates::default(),
             websocket: ListenerWebSocket::default(),
             unix: ListenerUnix::default(),
             identity: Identity::None,
@@ -370,6 +391,24 @@ impl Listener {
             },
             Err(_) => String::new(),
         }
+    }
+
+    /// Whether only new connections notice the difference to `other`: nothing about the socket itself differs.
+    pub fn binds_alike(&self, other: &Self) -> bool {
+        let place = |listener: &Self| {
+            let address: Option<ListenAddress> = listener.url.parse().ok();
+            address.map(|address| match address.host_port() {
+                // The path of WebSocket is no matter of the socket.
+                Some(at) => (address.scheme().to_owned(), at.to_string()),
+                None => (String::new(), address.to_string()),
+            })
+        };
+        place(self) == place(other)
+            && self.backlog == other.backlog
+            && self.reuse_port == other.reuse_port
+            && self.dual_stack == other.dual_stack
+            && self.interface == other.interface
+            && self.unix == other.unix
     }
 
     /// What the transport is told.
@@ -416,6 +455,12 @@ impl Listener {
             half_open_per_address_max: limits.half_open_per_address_max,
             connection_rate: limits.connection_rate,
             connection_rate_per_address: limits.connection_rate_per_address,
+            versions: self.versions.clone(),
+            allow_anonymous: self.allow_anonymous,
+            users: self.users.clone(),
+            mount_point: self.mount_point.clone(),
+            mqtt: self.mqtt.clone(),
+            rates: self.rates.clone(),
         }
     }
 }

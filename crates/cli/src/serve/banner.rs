@@ -17,6 +17,8 @@ pub struct Listening {
     pub address: ListenAddress,
     /// The address and port that were bound.
     pub bound: SocketAddr,
+    /// What it says about clients without a user name.
+    pub allow_anonymous: Option<bool>,
 }
 
 impl Listening {
@@ -122,7 +124,8 @@ fn notes(config: &Config, listening: &[Listening]) -> Vec<String> {
         return notes;
     };
     let place = first_open.url();
-    match (config.anonymous.allow, has_users) {
+    let allow = first_open.allow_anonymous.or(config.anonymous.allow);
+    match (allow, has_users) {
         (Some(true), _) => notes.push(format!("whoever can reach {place} can connect, without a password")),
         (None | Some(false), true) => {
             notes.push("clients need the name and password of one of the [[users]]".to_owned());
@@ -153,7 +156,7 @@ fn try_it(config: &Config, listening: &[Listening]) -> Option<String> {
         };
     let port = tcp.bound.port();
     let mut login = String::new();
-    let anonymous_refused = match config.anonymous.allow {
+    let anonymous_refused = match tcp.allow_anonymous.or(config.anonymous.allow) {
         Some(allow) => !allow,
         None => !config.users.is_empty() || !tcp.bound.ip().is_loopback(),
     };
@@ -184,6 +187,7 @@ mod tests {
             id: "x".to_owned(),
             address: url.parse().expect("an address"),
             bound: bound.parse().expect("a socket address"),
+            allow_anonymous: None,
         }
     }
 

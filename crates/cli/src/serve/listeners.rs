@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io;
 
 use martlet_broker::Broker;
-use martlet_transport::{BindError, ListenAddress};
+use martlet_transport::{BindError, Inherited, ListenAddress, TlsError};
 
 use super::banner::Listening;
 use crate::config::Listener;
@@ -24,6 +24,12 @@ pub enum ListenError {
         port: u16,
         /// Why.
         source: BindError,
+    },
+    /// A certificate or key of changed settings cannot be used.
+    #[error("{source}")]
+    Change {
+        /// Which file, and why.
+        source: TlsError,
     },
 }
 
@@ -47,9 +53,19 @@ pub struct Listeners {
     open: BTreeMap<String, (Listener, Listening)>,
     /// Ids in the order of the configuration.
     order: Vec<String>,
+    /// Sockets that are bound already.
+    inherited: Inherited,
 }
 
 impl Listeners {
+    /// None yet; those whose addresses have `inherited` sockets will take these.
+    pub fn new(inherited: Inherited) -> Self {
+        Self {
+            inherited,
+            ..Self::default()
+        }
+    }
+
     /// Opens listeners; where one cannot be opened, none stays open.
     ///
     /// # Errors
@@ -69,6 +85,13 @@ impl Listeners {
                 return Err(error);
             }
         }
+        for url in self.inherited.left() {
+            tracing::warn!(
+                event = "socket_left",
+                url,
+                "the service manager handed over a socket for {url}, which is none of the listeners"
+            );
+        }
         Ok(())
     }
 
@@ -79,8 +102,10 @@ impl Listeners {
         listener: &Listener,
     ) -> Result<(), ListenError> {
         let address: ListenAddress = listener.url.parse()?;
+        let mut options = listener.options();
+        options.inherited = self.inherited.clone();
         let opened = broker
-            .listen_with(id, &address, &listener.options(), listener.policy())
+            .listen_with(id, &address, &options, listener.policy())
             .await;
         let info = opened.map_err(|source| ListenError::Bind {
             id: id.to_owned(),
@@ -91,6 +116,7 @@ impl Listeners {
             id: id.to_owned(),
             address,
             bound: info.local_addr,
+            allow_anonymous: listener.allow_anonymous,
         };
         self.open
             .insert(id.to_owned(), (listener.clone(), listening));
@@ -107,8 +133,8 @@ impl Listeners {
             .collect()
     }
 
-    /// Opens what is new and closes what is gone; connections of closed listeners go on. New ones are opened first,
-    /// so that a failure leaves everything as it was.
+    /// Opens what is new, closes what is gone, and changes what stays; connections go on. New ones are opened first, so
+    /// that a failure there leaves everything as it was. A listener that cannot be changed stays as it was.
     ///
     /// # Errors
     /// The first new listener that could not be opened.
@@ -121,19 +147,17 @@ impl Listeners {
         let mut change = Change::default();
         let mut new = Self::default();
         for (id, listener) in &wanted {
-            match self.open.get(id) {
-                Some((before, _)) if before == listener => {}
-                // Its port is taken by its former self, and closing that first could leave nothing.
-                Some(_) => change.needs_restart.push(id.clone()),
-                None => match new.open(broker, id, listener).await {
-                    Ok(()) => change.opened.push(id.clone()),
-                    Err(error) => {
-                        for id in new.open.keys() {
-                            broker.close_listener(id);
-                        }
-                        return Err(error);
+            if self.open.contains_key(id) {
+                continue;
+            }
+            match new.open(broker, id, listener).await {
+                Ok(()) => change.opened.push(id.clone()),
+                Err(error) => {
+                    for id in new.open.keys() {
+                        broker.close_listener(id);
                     }
-                },
+                    return Err(error);
+                }
             }
         }
         let gone: Vec<String> = self
@@ -147,21 +171,83 @@ impl Listeners {
             self.open.remove(&id);
             change.closed.push(id);
         }
+        for (id, listener) in &wanted {
+            match self.open.get(id) {
+                Some((before, _)) if before != listener => {}
+                _ => continue,
+            }
+            match self.change_one(broker, id, listener).await {
+                Ok(true) => change.changed.push(id.clone()),
+                Ok(false) => change.needs_restart.push(id.clone()),
+                Err(error) => change.failed.push((id.clone(), error)),
+            }
+        }
         self.open.append(&mut new.open);
         self.order = wanted.into_iter().map(|(id, _)| id).collect();
         Ok(change)
     }
+
+    /// Changes the listener `id`; false where that takes a restart.
+    async fn change_one(
+        &mut self,
+        broker: &Broker,
+        id: &str,
+        listener: &Listener,
+    ) -> Result<bool, ListenError> {
+        let Some((before, _)) = self.open.get_mut(id) else {
+            return Ok(false);
+        };
+        let address: ListenAddress = listener.url.parse()?;
+        if before.binds_alike(listener) {
+            let (broker, id, to) = (broker.clone(), id.to_owned(), listener.clone());
+            let at = address.clone();
+            // It may read certificates.
+            let changed = tokio::task::spawn_blocking(move || {
+                broker.change_listener(&id, &at, &to.options(), to.policy())
+            });
+            return match changed.await {
+                Ok(Some(Ok(()))) => {
+                    *before = listener.clone();
+                    Ok(true)
+                }
+                Ok(Some(Err(source))) => Err(ListenError::Change { source }),
+                Ok(None) | Err(_) => Ok(false),
+            };
+        }
+        let elsewhere = before
+            .url
+            .parse()
+            .is_ok_and(|before: ListenAddress| place_of(&before) != place_of(&address));
+        if !elsewhere {
+            // Its place is taken by its former self, and closing that first could leave nothing.
+            return Ok(false);
+        }
+        self.order.retain(|other| other != id);
+        self.open(broker, id, listener).await.map(|()| true)
+    }
+}
+
+/// What a socket occupies.
+fn place_of(address: &ListenAddress) -> String {
+    match address.host_port() {
+        Some(at) => at.to_string(),
+        None => address.to_string(),
+    }
 }
 
 /// What changed, by id.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default)]
 pub struct Change {
     /// Opened.
     pub opened: Vec<String>,
     /// Closed.
     pub closed: Vec<String>,
+    /// Changed, for new connections.
+    pub changed: Vec<String>,
     /// Left as they are until the next start.
     pub needs_restart: Vec<String>,
+    /// Left as they are because the change is impossible.
+    pub failed: Vec<(String, ListenError)>,
 }
 
 /// Each listener with its id; derived ids that are alike are numbered.

@@ -1,5 +1,6 @@
 //! What a serving process does besides serving: pid file, signals, listeners, banner, reload, service manager.
 
+pub mod activation;
 pub mod banner;
 pub mod listeners;
 pub mod notify;

@@ -106,11 +106,21 @@ async fn listeners_then_broker(
             for id in change.closed {
                 tracing::info!(listener = id, "listener closed; its connections go on");
             }
+            for id in change.changed {
+                tracing::info!(
+                    listener = id,
+                    "listener changed; its connections go on as they are"
+                );
+            }
             for id in change.needs_restart {
                 tracing::warn!(
                     listener = id,
-                    "changes of a listener take effect at the next start"
+                    "backlog, reuse_port, dual_stack, interface, unix or scheme of listener {id} changed: that takes \
+                     effect at the next start, and so does all else that changed about it"
                 );
+            }
+            for (id, error) in change.failed {
+                tracing::error!(listener = id, "listener {id} stays as it was: {error}");
             }
             Ok(())
         }

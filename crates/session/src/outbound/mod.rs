@@ -20,6 +20,7 @@ use martlet_storage::{Lsn, MessageId, OutboundState, SessionId, StoreOp, Timesta
 
 use crate::encode;
 use crate::limits::{AckError, Acked, DropReason, Effects, Link, OutboundCounts, OutboundLimits};
+use crate::mount::Mount;
 use crate::out_buf::OutBuf;
 use aliases::Aliases;
 use entry::{Body, Entry, flag};
@@ -43,6 +44,8 @@ pub struct Outbound {
     session: SessionId,
     limits: Arc<OutboundLimits>,
     link: Option<Link>,
+    /// What the client does not know of its topics.
+    mount: Option<Mount>,
     durable: bool,
     /// Places that in-flight messages given up while offline leave to the queue.
     evicted: u16,
@@ -74,6 +77,7 @@ impl Outbound {
             session,
             limits: limits.into(),
             link: None,
+            mount: None,
             durable,
             evicted: 0,
             inflight: Inflight::new(),
@@ -113,6 +117,11 @@ impl Outbound {
     /// Other bounds, from the next call on. What is over them already stays.
     pub fn set_limits(&mut self, limits: impl Into<Arc<OutboundLimits>>) {
         self.limits = limits.into();
+    }
+
+    /// The mount point of its client. Call it before [`Outbound::connect`].
+    pub fn set_mount(&mut self, mount: Option<Mount>) {
+        self.mount = mount;
     }
 
     /// The session became durable or ceased to be (MQTT 5: by another Session Expiry Interval). Messages

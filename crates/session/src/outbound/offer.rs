@@ -152,7 +152,9 @@ impl Outbound {
         let first = encode::first_byte(qos, delivery.retain, false);
         let v5 = link.version.is_v5();
         let share_from = self.limits.share_from_bytes;
-        if v5 && (self.aliases.is_some() || !delivery.subscription_ids.is_empty()) {
+        let own_properties =
+            v5 && (self.aliases.is_some() || !delivery.subscription_ids.is_empty());
+        if own_properties || self.mount.is_some() {
             let shared = publication.payload.len() >= share_from;
             let message = shared.then(|| publication.message().clone());
             let head = PublishHead {
@@ -169,7 +171,8 @@ impl Outbound {
             let payload = message
                 .as_ref()
                 .map_or(Payload::Copied(publication.payload), Payload::Shared);
-            return encode_direct(head, payload, link, self.aliases.as_deref_mut(), out);
+            let mount = self.mount.as_ref();
+            return encode_direct(head, payload, link, mount, self.aliases.as_deref_mut(), out);
         }
         let template = publication
             .template(v5, id.is_some(), now, share_from)

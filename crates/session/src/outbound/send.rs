@@ -10,6 +10,7 @@ use super::entry::{Body, Entry, flag};
 use super::{Held, Outbound, READ_AHEAD_BYTES, READ_AHEAD_MESSAGES, give_up};
 use crate::encode::{self, PublishHead};
 use crate::limits::{DropReason, Effects, Link};
+use crate::mount::Mount;
 use crate::out_buf::OutBuf;
 
 /// The packet is larger than the client takes.
@@ -89,7 +90,16 @@ impl Outbound {
                 ids,
             );
             let payload = payload_of(&message, self.limits.share_from_bytes);
-            if encode_direct(head, payload, link, self.aliases.as_deref_mut(), out).is_ok() {
+            if encode_direct(
+                head,
+                payload,
+                link,
+                self.mount.as_ref(),
+                self.aliases.as_deref_mut(),
+                out,
+            )
+            .is_ok()
+            {
                 fx.sent.publish(qos, message.payload());
                 if let Some(entry) = self.inflight.next_resend() {
                     entry.set(flag::SENT);
@@ -242,7 +252,16 @@ impl Outbound {
         };
         let head = held_head(&message, &link, first, Some(id), now, ids);
         let payload = payload_of(&message, self.limits.share_from_bytes);
-        if encode_direct(head, payload, &link, self.aliases.as_deref_mut(), out).is_ok() {
+        if encode_direct(
+            head,
+            payload,
+            &link,
+            self.mount.as_ref(),
+            self.aliases.as_deref_mut(),
+            out,
+        )
+        .is_ok()
+        {
             fx.sent.publish(entry.qos(), message.payload());
             entry.set(flag::SENT);
         } else {
@@ -269,7 +288,14 @@ impl Outbound {
         };
         let head = held_head(message, link, first, entry.id(), now, ids);
         let payload = payload_of(message, self.limits.share_from_bytes);
-        encode_direct(head, payload, link, self.aliases.as_deref_mut(), out)
+        encode_direct(
+            head,
+            payload,
+            link,
+            self.mount.as_ref(),
+            self.aliases.as_deref_mut(),
+            out,
+        )
     }
 
     /// Asks for the bodies of the next resends.
@@ -330,12 +356,22 @@ fn payload_of(message: &Message, share_from_bytes: usize) -> Payload<'_> {
 
 /// Encodes one packet for one receiver. Nothing is appended, and no alias established, when it is too large.
 pub(super) fn encode_direct(
-    mut head: PublishHead<'_>,
+    head: PublishHead<'_>,
     payload: Payload<'_>,
     link: &Link,
+    mount: Option<&Mount>,
     mut aliases: Option<&mut super::Aliases>,
     out: &mut OutBuf,
 ) -> Result<(), TooLarge> {
+    let local_props;
+    let mut head = head;
+    if let Some(mount) = mount {
+        head.topic = mount.local(head.topic);
+        local_props = mount.local_props(head.props);
+        if let Some(props) = &local_props {
+            head.props = props.as_props().as_bytes();
+        }
+    }
     let topic = head.topic;
     let mut establish = false;
     match aliases
