@@ -40,7 +40,7 @@ pub(crate) struct Options {
     /// Only workloads whose name contains this (repeatable)
     #[arg(long, value_name = "TEXT")]
     workload: Vec<String>,
-    /// Only brokers with this name (repeatable): martlet, null, mosquitto, rumqttd, rmqttd, aedes, nats, flashmq
+    /// Only brokers with this name (repeatable): martlet, martlet-memory, null, mosquitto, rumqttd, rmqttd, aedes, nats, flashmq
     #[arg(long, value_name = "NAME")]
     peer: Vec<String>,
     /// Another broker: NAME=COMMAND, in which {port} stands for the port and {dir} for a temporary folder (repeatable)
@@ -103,7 +103,7 @@ pub(crate) fn run(options: &Options) -> Result<Outcome, Error> {
         for row in &rows {
             for peer in &peers {
                 done += 1;
-                if peer.is_null() && !row.null {
+                if peer.is_null() && !row.null || peer.is_in_memory() && !row.stored {
                     continue;
                 }
                 let cell = measure(options, &martlet, peer, row);
@@ -217,23 +217,44 @@ fn try_measure(options: &Options, martlet: &Path, peer: &Peer, row: &Row) -> Res
     let (mut broker, pid) = start(peer, port, &folder.0)?;
     // A file and no pipe, which nobody would empty while it runs.
     let report_path = folder.0.join("report.json");
-    let mut generator = Command::new(martlet);
-    generator
-        .arg("bench")
-        .args(row.arguments)
-        .args(["--json", "--url", &format!("tcp://127.0.0.1:{port}")])
-        .args(["--pid", &pid.to_string()])
-        .args(["--duration", &options.duration.to_string()])
-        .args(["--timeout", &options.timeout.to_string()])
-        .current_dir(&folder.0)
-        .stdin(Stdio::null())
-        .stdout(File::create(&report_path)?)
-        .stderr(Stdio::null());
-    let child = generator.spawn()?;
-    let limit = Duration::from_secs(options.timeout) + GRACE;
-    let Some(status) = Running::new(child).wait(limit)? else {
-        return Ok(Cell::Failed(format!("stopped after {} s", limit.as_secs())));
+    let generator = |arguments: &[&str]| {
+        let mut generator = Command::new(martlet);
+        generator
+            .arg("bench")
+            .args(arguments)
+            .args(["--url", &format!("tcp://127.0.0.1:{port}")])
+            .args(["--timeout", &options.timeout.to_string()])
+            .current_dir(&folder.0)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        generator
     };
+    let mut storm = match row.beside {
+        [] => None,
+        arguments => Some(Storm::begin(generator(arguments))?),
+    };
+    let child = generator(row.arguments)
+        .args(["--json", "--pid", &pid.to_string()])
+        .args(["--duration", &options.duration.to_string()])
+        .stdout(File::create(&report_path)?)
+        .spawn()?;
+    let mut measured = Running::new(child);
+    let limit = Duration::from_secs(options.timeout) + GRACE;
+    let begin = Instant::now();
+    let status = loop {
+        if let Some(status) = measured.ended()? {
+            break status;
+        }
+        if begin.elapsed() > limit {
+            return Ok(Cell::Failed(format!("stopped after {} s", limit.as_secs())));
+        }
+        if let Some(Err(error)) = storm.as_mut().map(Storm::go_on) {
+            return Ok(Cell::Failed(format!("beside it: {error}")));
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    };
+    drop(storm);
     let text = fs::read_to_string(&report_path)?;
     if let Some(status) = broker.ended()? {
         return Ok(Cell::Failed(format!("the broker ended ({status})")));
@@ -245,6 +266,30 @@ fn try_measure(options: &Options, martlet: &Path, peer: &Peer, row: &Row) -> Res
         return Ok(Cell::Failed(reason.to_string()));
     }
     Ok(Cell::Report(report))
+}
+
+/// A load that begins anew whenever it is over.
+struct Storm {
+    command: Command,
+    running: Running,
+}
+
+impl Storm {
+    fn begin(mut command: Command) -> Result<Self, Error> {
+        let running = Running::new(command.spawn()?);
+        Ok(Self { command, running })
+    }
+
+    fn go_on(&mut self) -> Result<(), Error> {
+        match self.running.ended()? {
+            None => {}
+            Some(status) if status.success() => {
+                self.running = Running::new(self.command.spawn()?);
+            }
+            Some(status) => return Err(format!("it failed ({status})").into()),
+        }
+        Ok(())
+    }
 }
 
 /// Starts a broker and waits until it accepts.

@@ -1,6 +1,6 @@
 //! One client: a nonblocking socket, what is left of a packet, what waits to be written, and what it is there for.
 
-use std::io::{self, IoSlice, Read as _, Write as _};
+use std::io;
 use std::num::NonZeroU16;
 
 use martlet_codec::{
@@ -8,12 +8,12 @@ use martlet_codec::{
     Publish, QoS, ReasonCode, Split, Subscribe, SubscribeFiltersBuf, SubscribeOptions, Unsubscribe,
     UnsubscribeFiltersBuf, Version, split,
 };
-use mio::net::TcpStream;
 
 use crate::failure::Failure;
 use crate::publisher::{Identifiers, Publisher, PublisherPlan};
 use crate::receiver::{Receiver, ReceiverPlan};
 use crate::shared::{Shared, Topic};
+use crate::socket::Socket;
 use crate::verdict::Breach;
 
 /// Batches that one client writes before others have their turn.
@@ -103,7 +103,7 @@ struct Responder {
 
 /// One client.
 pub(crate) struct Connection {
-    pub(crate) socket: TcpStream,
+    socket: Socket,
     pub(crate) state: State,
     pub(crate) plan: ClientPlan,
     index: u32,
@@ -127,7 +127,7 @@ pub(crate) struct Connection {
 impl Connection {
     /// Puts a client on a socket that is connected.
     pub(crate) fn new(
-        socket: TcpStream,
+        socket: Socket,
         index: u32,
         plan: ClientPlan,
         login: &Login,
@@ -195,6 +195,11 @@ impl Connection {
         }))
     }
 
+    /// The broker is going to close, because another client takes over.
+    pub(crate) fn expect_the_end(&mut self) {
+        self.state = State::Leaving;
+    }
+
     fn failed(&self, words: &str) -> Failure {
         Failure::Broker(format!("client {}: {words}", self.plan.id))
     }
@@ -228,7 +233,7 @@ impl Connection {
             self.partial.clear();
             self.partial.extend_from_slice(&filled[consumed..]);
             // Less than there was room for: the socket is empty, and its next byte is a new event.
-            if got < room {
+            if got < room && self.socket.tells_all() {
                 return Ok(());
             }
             if self.partial.len() >= scratch.len() {
@@ -442,8 +447,15 @@ impl Connection {
     }
 
     /// The socket takes bytes again.
-    pub(crate) fn unblock(&mut self) {
-        self.blocked = false;
+    pub(crate) fn unblock(&mut self) -> Result<(), Failure> {
+        match self.socket.flush() {
+            Ok(()) => self.blocked = false,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            // A socket that is gone shows when it is read.
+            Err(_) if self.state == State::Leaving => {}
+            Err(error) => return Err(self.failed(&error.to_string())),
+        }
+        Ok(())
     }
 
     /// Writes what waits, and new messages while there may be any.
@@ -505,22 +517,21 @@ impl Connection {
     fn write_once(&mut self) -> Result<bool, Failure> {
         let control = &self.control[self.control_at..];
         let batch = self.publisher.as_ref().map_or(&[][..], Publisher::bytes);
-        let written = match (control.is_empty(), batch.is_empty()) {
-            (true, true) => return Ok(false),
-            (false, true) => self.socket.write(control),
-            (true, false) => self.socket.write(batch),
-            (false, false) if self.batch_first => self
-                .socket
-                .write_vectored(&[IoSlice::new(batch), IoSlice::new(control)]),
-            (false, false) => self
-                .socket
-                .write_vectored(&[IoSlice::new(control), IoSlice::new(batch)]),
+        let (first, second) = if self.batch_first || control.is_empty() {
+            (batch, control)
+        } else {
+            (control, batch)
         };
+        if first.is_empty() {
+            return Ok(false);
+        }
+        let written = self.socket.write(first, second);
         match written {
             Ok(written) => {
                 let (control, batch) = (control.len(), batch.len());
                 self.advance(written, control, batch);
-                self.blocked = written < control + batch;
+                // Plain sockets take all they can; layers take what they like.
+                self.blocked = written < control + batch && self.socket.tells_all();
                 Ok(true)
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {

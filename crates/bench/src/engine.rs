@@ -4,8 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use mio::net::TcpStream;
-use mio::{Events, Interest, Poll, Token};
+use mio::{Events, Poll, Token};
 
 use crate::connection::{ClientPlan, Connection, Login, State};
 use crate::failure::Failure;
@@ -14,6 +13,7 @@ use crate::pacer::Pacer;
 use crate::progress::Progress;
 use crate::report::Sample;
 use crate::shared::{Gate, Shared};
+use crate::socket::{Socket, Wrapping};
 
 /// Room for what has come on one socket; a whole packet of the run fits beside it.
 const SCRATCH_BYTES: usize = 256 << 10;
@@ -23,9 +23,6 @@ const PACKET_OVERHEAD: usize = 128 << 10;
 
 /// Clients that connect at one time: less than any broker's listen queue.
 const CONNECTING_MAX: usize = 64;
-
-/// How long one TCP connection may take.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How often the clock is looked at while nothing happens, and how often progress is told.
 pub(crate) const TURN: Duration = Duration::from_millis(100);
@@ -51,6 +48,7 @@ pub(crate) struct Engine<'a> {
     events: Events,
     scratch: Vec<u8>,
     address: SocketAddr,
+    wrapping: Wrapping,
     login: Login,
     deadline: Instant,
     timeout: Duration,
@@ -83,6 +81,7 @@ impl<'a> Engine<'a> {
             events: Events::with_capacity(1_024),
             scratch: vec![0; SCRATCH_BYTES + PACKET_OVERHEAD + options.payload],
             address: options.address,
+            wrapping: options.wrapping.clone(),
             login: Login {
                 version: options.version,
                 username: options.username.clone(),
@@ -173,18 +172,9 @@ impl<'a> Engine<'a> {
     }
 
     fn dial(&self, plan: ClientPlan, index: u32) -> Result<Connection, Failure> {
-        let socket = std::net::TcpStream::connect_timeout(&self.address, CONNECT_TIMEOUT).map_err(
-            |error| Failure::Broker(format!("cannot connect to {}: {error}", self.address)),
-        )?;
-        let prepared = socket
-            .set_nodelay(true)
-            .and_then(|()| socket.set_nonblocking(true));
-        prepared.map_err(Failure::system("cannot prepare a socket"))?;
-        let mut socket = TcpStream::from_std(socket);
-        let interest = Interest::READABLE | Interest::WRITABLE;
-        self.poll
-            .registry()
-            .register(&mut socket, Token(index as usize), interest)
+        let mut socket = Socket::connect(self.address, &self.wrapping)?;
+        socket
+            .register(self.poll.registry(), Token(index as usize))
             .map_err(Failure::system("cannot watch a socket"))?;
         Connection::new(socket, index, plan, &self.login)
     }
@@ -410,7 +400,7 @@ impl<'a> Engine<'a> {
                 continue;
             };
             if event.is_writable() {
-                connection.unblock();
+                connection.unblock()?;
             }
             if event.is_readable() || event.is_read_closed() || event.is_error() {
                 connection.read(&mut self.scratch, &mut self.shared)?;

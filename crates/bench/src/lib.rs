@@ -29,7 +29,9 @@ mod run;
 mod scenario;
 mod selftest;
 mod shared;
+mod socket;
 mod svg;
+mod tls;
 mod verdict;
 
 pub use failure::Failure;
@@ -39,4 +41,6 @@ pub use relay::{Fault, Relay, serve as serve_relay};
 pub use report::{Figure, Percentiles, Report, Sample};
 pub use run::run;
 pub use selftest::{Trial, selftest};
+pub use socket::Wrapping;
+pub use tls::tls;
 pub use verdict::{Breach, Verdict};

@@ -7,6 +7,7 @@ use martlet_codec::{QoS, Version};
 
 use crate::failure::Failure;
 use crate::payload;
+use crate::socket::Wrapping;
 
 /// The shape of the traffic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,6 +26,8 @@ pub enum Workload {
     Request,
     /// Connecting and disconnecting.
     Connect,
+    /// Connecting with the identifier of a client that is there.
+    Takeover,
     /// Clients that are there and do nothing.
     Idle,
     /// Retained messages, each on a topic of its own: storing, fetching, removing.
@@ -35,7 +38,7 @@ pub enum Workload {
 
 impl Workload {
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Pairs,
         Self::FanOut,
         Self::FanIn,
@@ -43,6 +46,7 @@ impl Workload {
         Self::Wildcard,
         Self::Request,
         Self::Connect,
+        Self::Takeover,
         Self::Idle,
         Self::Retained,
         Self::Offline,
@@ -58,6 +62,7 @@ impl Workload {
             Self::Wildcard => "wildcard",
             Self::Request => "request",
             Self::Connect => "connect",
+            Self::Takeover => "takeover",
             Self::Idle => "idle",
             Self::Retained => "retained",
             Self::Offline => "offline",
@@ -97,8 +102,10 @@ const CLIENTS_MAX: u32 = 60_000;
 /// Everything about a run.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Where the broker listens, plain TCP.
+    /// Where the broker listens.
     pub address: SocketAddr,
+    /// What is around the packets there.
+    pub wrapping: Wrapping,
     /// The shape of the traffic.
     pub workload: Workload,
     /// The version that every client speaks.
@@ -150,6 +157,7 @@ impl Options {
     pub fn new(address: SocketAddr, workload: Workload) -> Self {
         Self {
             address,
+            wrapping: Wrapping::default(),
             workload,
             version: Version::V311,
             qos: QoS::AtMostOnce,
@@ -184,7 +192,7 @@ impl Options {
             Workload::Shared => 4,
             Workload::Wildcard | Workload::Retained | Workload::Offline => 10,
             // Nobody publishes; one counts as much as none.
-            Workload::Connect | Workload::Idle => 1,
+            Workload::Connect | Workload::Takeover | Workload::Idle => 1,
         };
         self.publishers.unwrap_or(default)
     }
@@ -197,7 +205,7 @@ impl Options {
             Workload::FanIn | Workload::Retained => 1,
             Workload::Shared => 8,
             Workload::Wildcard | Workload::Offline => 100,
-            Workload::Connect | Workload::Idle => 10_000,
+            Workload::Connect | Workload::Takeover | Workload::Idle => 10_000,
         };
         self.subscribers.unwrap_or(default)
     }

@@ -36,6 +36,7 @@ pub fn run(options: &Options, progress: &mut dyn FnMut(&Progress)) -> Result<Rep
         Workload::Request => traffic(options, progress, plan::requests),
         Workload::Wildcard => scenario::wildcard(options, progress),
         Workload::Connect => scenario::connect(options, progress),
+        Workload::Takeover => scenario::takeover(options, progress),
         Workload::Idle => scenario::idle(options, progress),
         Workload::Retained => scenario::retained(options, progress),
         Workload::Offline => scenario::offline(options, progress),
@@ -121,7 +122,10 @@ fn parameters(options: &Options) -> Vec<(&'static str, String)> {
         window => window.to_string(),
     };
     let mut parameters = Vec::new();
-    if !matches!(options.workload, Workload::Connect | Workload::Idle) {
+    if !matches!(
+        options.workload,
+        Workload::Connect | Workload::Takeover | Workload::Idle
+    ) {
         parameters.push(("publishers", plain(options.publishers())));
     }
     parameters.extend([
@@ -139,6 +143,9 @@ fn parameters(options: &Options) -> Vec<(&'static str, String)> {
         if count > 0 {
             parameters.push((name, plain(count)));
         }
+    }
+    if options.wrapping.scheme() != "tcp" {
+        parameters.push(("over", options.wrapping.scheme().to_owned()));
     }
     if options.persistent {
         parameters.push(("sessions", "persistent".to_owned()));

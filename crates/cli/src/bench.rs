@@ -3,18 +3,15 @@
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal as _};
 use std::net::{SocketAddr, ToSocketAddrs as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
-use martlet_bench::{Failure, Options, Progress, Workload};
+use martlet_bench::{Failure, Options, Progress, Workload, Wrapping};
 use martlet_codec::{QoS, Version};
 
 use crate::output;
-
-/// Port where none is given.
-const DEFAULT_PORT: u16 = 1883;
 
 /// Flags of `martlet bench`.
 #[derive(Args, Clone, Debug)]
@@ -41,9 +38,12 @@ pub struct BenchArgs {
     /// Be a relay that passes bytes on with the least work there is: the floor to compare brokers with
     #[arg(long, value_name = "ADDRESS:PORT", exclusive = true)]
     pub null_relay: Option<SocketAddr>,
-    /// The broker: tcp://HOST:PORT or HOST:PORT
+    /// The broker: tcp://, tls://, ws:// or wss://HOST:PORT
     #[arg(long, value_name = "URL", default_value = "tcp://127.0.0.1:1883")]
     pub url: String,
+    /// Whom to trust over TLS, as PEM; without it any certificate is taken
+    #[arg(long, value_name = "FILE")]
+    pub cafile: Option<PathBuf>,
     /// Process id of the broker on this machine, for CPU time per message and memory
     #[arg(long, value_name = "PID")]
     pub pid: Option<u32>,
@@ -125,24 +125,49 @@ fn version(name: &str) -> Result<Version, String> {
     }
 }
 
-fn address(url: &str) -> Result<SocketAddr, Failure> {
+/// Address and wrapping of a URL: tcp, mqtt, tls, mqtts and ws.
+fn target(url: &str, authorities: Option<&Path>) -> Result<(SocketAddr, Wrapping), Failure> {
     let refuse = |words: String| Failure::Options(words);
-    let rest = url
-        .strip_prefix("tcp://")
-        .or_else(|| url.strip_prefix("mqtt://"))
-        .unwrap_or(url);
-    if rest.contains("://") {
-        return Err(refuse(format!("{url}: only tcp:// is spoken yet")));
-    }
-    let rest = rest.trim_end_matches('/');
-    let resolved = match rest.rsplit_once(':') {
-        Some((_, port)) if port.parse::<u16>().is_ok() => rest.to_socket_addrs(),
-        _ => (rest, DEFAULT_PORT).to_socket_addrs(),
+    let (scheme, rest) = url.split_once("://").unwrap_or(("tcp", url));
+    let (authority, path) = match rest.find('/') {
+        Some(slash) => rest.split_at(slash),
+        None => (rest, ""),
     };
-    resolved
+    let default_port = match scheme {
+        "tcp" | "mqtt" => 1883,
+        "tls" | "mqtts" => 8883,
+        "ws" => 8083,
+        "wss" => 8084,
+        _ => {
+            return Err(refuse(format!(
+                "{url}: tcp://, tls://, ws:// and wss:// are spoken"
+            )));
+        }
+    };
+    let (host, port) = match authority.rsplit_once(':') {
+        Some((host, port)) => match port.parse() {
+            Ok(port) => (host, port),
+            // The colons of an address without port, as in [::1].
+            Err(_) => (authority, default_port),
+        },
+        None => (authority, default_port),
+    };
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    let address = (host, port)
+        .to_socket_addrs()
         .map_err(|error| refuse(format!("{url}: {error}")))?
         .next()
-        .ok_or_else(|| refuse(format!("{url}: has no address")))
+        .ok_or_else(|| refuse(format!("{url}: has no address")))?;
+    let wrapping = match scheme {
+        "tls" | "mqtts" | "wss" => martlet_bench::tls(host, authorities)?,
+        _ => Wrapping::default(),
+    };
+    let wrapping = match (scheme, path) {
+        ("ws" | "wss", "" | "/") => wrapping.with_websocket("/mqtt"),
+        ("ws" | "wss", path) => wrapping.with_websocket(path),
+        _ => wrapping,
+    };
+    Ok((address, wrapping))
 }
 
 fn seconds(name: &str, value: f64) -> Result<Duration, Failure> {
@@ -154,7 +179,9 @@ fn options(args: &BenchArgs) -> Result<Options, Failure> {
     let workload = args
         .workload
         .ok_or_else(|| Failure::Options("name a workload".to_owned()))?;
+    let (address, wrapping) = target(&args.url, args.cafile.as_deref())?;
     Ok(Options {
+        wrapping,
         version: args.version,
         qos: QoS::from_bits(args.qos).unwrap_or_default(),
         publishers: args.publishers,
@@ -174,7 +201,7 @@ fn options(args: &BenchArgs) -> Result<Options, Failure> {
         timeout: seconds("timeout", args.timeout)?,
         username: args.username.clone(),
         password: args.password.clone().map(String::into_bytes),
-        ..Options::new(address(&args.url)?, workload)
+        ..Options::new(address, workload)
     })
 }
 
@@ -290,17 +317,26 @@ fn clear() {
 mod tests {
     use super::*;
 
-    fn check(url: &str, address_wanted: Option<&str>) {
-        let got = address(url).ok().map(|address| address.to_string());
-        assert_eq!(got.as_deref(), address_wanted, "{url}");
+    fn check(url: &str, wanted: Option<(&str, &str)>) {
+        let got = target(url, None).ok();
+        let got = got.map(|(address, wrapping)| (address.to_string(), format!("{wrapping:?}")));
+        let got = got
+            .as_ref()
+            .map(|(address, wrapping)| (address.as_str(), wrapping.as_str()));
+        assert_eq!(got, wanted, "{url}");
     }
 
     #[test]
     fn urls() {
-        check("tcp://127.0.0.1:1884", Some("127.0.0.1:1884"));
-        check("mqtt://127.0.0.1/", Some("127.0.0.1:1883"));
-        check("127.0.0.1", Some("127.0.0.1:1883"));
-        check("[::1]:1885", Some("[::1]:1885"));
-        check("wss://127.0.0.1:1884", None);
+        check("tcp://127.0.0.1:1884", Some(("127.0.0.1:1884", "tcp")));
+        check("mqtt://127.0.0.1/", Some(("127.0.0.1:1883", "tcp")));
+        check("127.0.0.1", Some(("127.0.0.1:1883", "tcp")));
+        check("[::1]:1885", Some(("[::1]:1885", "tcp")));
+        check("[::1]", Some(("[::1]:1883", "tcp")));
+        check("tls://127.0.0.1", Some(("127.0.0.1:8883", "tls")));
+        check("ws://127.0.0.1:8084/x", Some(("127.0.0.1:8084", "ws")));
+        check("wss://127.0.0.1", Some(("127.0.0.1:8084", "wss")));
+        check("udp://127.0.0.1:1884", None);
+        check("tcp://127.0.0.1:x", None);
     }
 }

@@ -27,11 +27,15 @@ pub(super) enum Found {
     Missing(String),
 }
 
+/// Martlet as it is where nothing has to outlive the process: what the targets were set against.
+const MEMORY: &str = "martlet-memory";
+
 type Look = fn(&Path) -> Found;
 
 /// All brokers known here; the first is the one that the others are compared with, and `null` is the floor.
 pub(super) const KNOWN: &[(&str, Look)] = &[
     ("martlet", martlet),
+    (MEMORY, martlet_in_memory),
     ("mosquitto", mosquitto),
     ("flashmq", flashmq),
     ("rumqttd", rumqttd),
@@ -82,6 +86,11 @@ impl Peer {
         self.name == "null"
     }
 
+    /// Whether this is Martlet without a store, which differs in some rows only.
+    pub(super) fn is_in_memory(&self) -> bool {
+        self.name == MEMORY
+    }
+
     /// The command that starts it, with its configuration written.
     pub(super) fn command(&self, port: u16, folder: &Path) -> Result<Command, Error> {
         let folder_text = folder.display().to_string();
@@ -116,6 +125,19 @@ fn martlet(program: &Path) -> Found {
         version(program, &["--version"]),
         &["serve", "--listen", "tcp://127.0.0.1:{port}"],
     ))
+}
+
+fn martlet_in_memory(program: &Path) -> Found {
+    let listen = "tcp://127.0.0.1:{port}";
+    let arguments = ["serve", "--storage", "memory", "--listen", listen];
+    let mut peer = Peer::new(
+        MEMORY,
+        program.to_path_buf(),
+        version(program, &["--version"]),
+        &arguments,
+    );
+    peer.settings = "nothing outlives the process, as with Mosquitto's defaults";
+    Found::Peer(peer)
 }
 
 fn null(program: &Path) -> Found {

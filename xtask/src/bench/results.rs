@@ -136,7 +136,7 @@ impl Results {
             Target::Row(name, factor) => (
                 format!("{factor} × {name}"),
                 self.lines()
-                    .find(|(row, _)| row.name == name)
+                    .find(|(row, other)| row.name == name && other.figure == line.figure)
                     .and_then(|(row, line)| self.median(row, line, "martlet"))
                     .map(|other| other * factor),
             ),
@@ -144,7 +144,7 @@ impl Results {
                 "best peer".to_string(),
                 self.columns
                     .iter()
-                    .filter(|column| column.name != "martlet" && column.name != "null")
+                    .filter(|column| !column.name.starts_with("martlet") && column.name != "null")
                     .filter_map(|column| self.median(row, line, &column.name))
                     .reduce(f64::min),
             ),

@@ -6,8 +6,12 @@ pub(super) struct Row {
     pub(super) name: &'static str,
     /// Of `martlet bench`, without what all runs have.
     pub(super) arguments: &'static [&'static str],
+    /// Of another `martlet bench` that runs beside it, again and again as long as it lasts.
+    pub(super) beside: &'static [&'static str],
     /// Whether the null relay can do it.
     pub(super) null: bool,
+    /// Whether something has to be stored, so that Martlet without a store differs.
+    pub(super) stored: bool,
     pub(super) lines: &'static [Line],
 }
 
@@ -27,7 +31,7 @@ pub(super) enum Target {
     Mosquitto(f64),
     /// At most this.
     AtMost(f64),
-    /// At most so many times our own figure of another row.
+    /// At most so many times our own figure of the same kind in another row.
     Row(&'static str, f64),
     /// Not worse than the best of the peers.
     Best,
@@ -46,36 +50,67 @@ const fn cpu(title: &'static str, target: Target) -> Line {
     }
 }
 
+const fn subscribe(title: &'static str, target: Target) -> Line {
+    Line {
+        title,
+        figure: "broker_cpu_micros_per_subscribe",
+        unit: "µs",
+        target,
+    }
+}
+
+const fn unsubscribe(title: &'static str, target: Target) -> Line {
+    Line {
+        title,
+        figure: "broker_cpu_micros_per_unsubscribe",
+        unit: "µs",
+        target,
+    }
+}
+
+/// Two clients that have nothing to do with what goes on beside them.
+const UNRELATED_PAIR: &[&str] = &["pairs", "--publishers", "1", "--rate", "1000"];
+
 /// Everything that is compared, in the order of the table.
 pub(super) const ROWS: &[Row] = &[
     Row {
         name: "pairs-qos0",
         arguments: &["pairs", "--publishers", "10"],
+        beside: &[],
         null: true,
+        stored: false,
         lines: &[cpu("10 pairs, QoS 0", Target::Mosquitto(0.09))],
     },
     Row {
         name: "pairs-qos1",
         arguments: &["pairs", "--publishers", "10", "--qos", "1"],
+        beside: &[],
         null: true,
+        stored: false,
         lines: &[cpu("10 pairs, QoS 1", Target::Mosquitto(0.06))],
     },
     Row {
         name: "pairs-qos2",
         arguments: &["pairs", "--publishers", "10", "--qos", "2"],
+        beside: &[],
         null: true,
+        stored: false,
         lines: &[cpu("10 pairs, QoS 2", Target::Mosquitto(0.11))],
     },
     Row {
         name: "pairs-500",
         arguments: &["pairs", "--publishers", "500"],
+        beside: &[],
         null: true,
+        stored: false,
         lines: &[cpu("500 pairs, QoS 0", Target::Mosquitto(0.08))],
     },
     Row {
         name: "pairs-one",
         arguments: &["pairs", "--publishers", "100", "--window", "1"],
+        beside: &[],
         null: true,
+        stored: false,
         lines: &[cpu(
             "100 pairs, one message at a time",
             Target::Mosquitto(0.9),
@@ -84,31 +119,41 @@ pub(super) const ROWS: &[Row] = &[
     Row {
         name: "pairs-4k",
         arguments: &["pairs", "--publishers", "10", "--size", "4096"],
+        beside: &[],
         null: true,
+        stored: false,
         lines: &[cpu("10 pairs, 4 KiB, QoS 0", Target::Mosquitto(0.28))],
     },
     Row {
         name: "fan-out-qos0",
         arguments: &["fan-out", "--subscribers", "1000"],
+        beside: &[],
         null: true,
+        stored: false,
         lines: &[cpu("1 to 1,000, QoS 0", Target::Mosquitto(0.09))],
     },
     Row {
         name: "fan-out-qos1",
         arguments: &["fan-out", "--subscribers", "1000", "--qos", "1"],
+        beside: &[],
         null: true,
+        stored: false,
         lines: &[cpu("1 to 1,000, QoS 1", Target::Mosquitto(0.12))],
     },
     Row {
         name: "fan-in-qos0",
         arguments: &["fan-in", "--publishers", "1000"],
+        beside: &[],
         null: true,
+        stored: false,
         lines: &[cpu("1,000 to 1, QoS 0", Target::Mosquitto(0.5))],
     },
     Row {
         name: "fan-in-qos1",
         arguments: &["fan-in", "--publishers", "1000", "--qos", "1"],
+        beside: &[],
         null: true,
+        stored: false,
         lines: &[cpu("1,000 to 1, QoS 1", Target::Mosquitto(0.45))],
     },
     Row {
@@ -122,13 +167,17 @@ pub(super) const ROWS: &[Row] = &[
             "--qos",
             "1",
         ],
+        beside: &[],
         null: true,
+        stored: false,
         lines: &[cpu("shared, 4 to 8, QoS 1", Target::Mosquitto(0.13))],
     },
     Row {
         name: "rate-5000-qos0",
         arguments: &["pairs", "--publishers", "10", "--rate", "5000"],
+        beside: &[],
         null: true,
+        stored: false,
         lines: &[
             cpu("5,000 msg/s, QoS 0", Target::Mosquitto(0.9)),
             Line {
@@ -156,13 +205,17 @@ pub(super) const ROWS: &[Row] = &[
             "--qos",
             "1",
         ],
+        beside: &[],
         null: true,
+        stored: false,
         lines: &[cpu("5,000 msg/s, QoS 1", Target::Mosquitto(0.9))],
     },
     Row {
         name: "rate-20000-qos0",
         arguments: &["pairs", "--publishers", "10", "--rate", "20000"],
+        beside: &[],
         null: true,
+        stored: false,
         lines: &[
             Line {
                 title: "20,000 msg/s, QoS 0: latency p50",
@@ -181,24 +234,16 @@ pub(super) const ROWS: &[Row] = &[
     Row {
         name: "wildcard",
         arguments: &["wildcard", "--filters", "100000"],
+        beside: &[],
         null: false,
+        stored: false,
         lines: &[
             cpu(
                 "100 k filters with wildcards, deliver",
                 Target::Mosquitto(0.15),
             ),
-            Line {
-                title: "the same, subscribe (per filter)",
-                figure: "broker_cpu_micros_per_subscribe",
-                unit: "µs",
-                target: Target::Mosquitto(0.7),
-            },
-            Line {
-                title: "the same, unsubscribe (per filter)",
-                figure: "broker_cpu_micros_per_unsubscribe",
-                unit: "µs",
-                target: Target::None,
-            },
+            subscribe("the same, subscribe (per filter)", Target::Mosquitto(0.7)),
+            unsubscribe("the same, unsubscribe (per filter)", Target::None),
             Line {
                 title: "memory per wildcard subscription",
                 figure: "bytes_per_wildcard_subscription",
@@ -210,27 +255,46 @@ pub(super) const ROWS: &[Row] = &[
     Row {
         name: "wildcard-repeated",
         arguments: &["wildcard", "--filters", "100000", "--topics", "100"],
+        beside: &[],
         null: false,
+        stored: false,
         lines: &[cpu("100 k filters, 100 topics, deliver", Target::None)],
+    },
+    Row {
+        name: "wildcard-1k",
+        arguments: &["wildcard", "--filters", "1000"],
+        beside: &[],
+        null: false,
+        stored: false,
+        lines: &[
+            subscribe("1,000 filters, subscribe (per filter)", Target::None),
+            unsubscribe("the same, unsubscribe (per filter)", Target::None),
+        ],
     },
     Row {
         name: "wildcard-1m",
         arguments: &["wildcard", "--filters", "1000000"],
+        beside: &[],
         null: false,
+        stored: false,
         lines: &[
             cpu("1 M filters with wildcards, deliver", Target::None),
-            Line {
-                title: "the same, subscribe (per filter)",
-                figure: "broker_cpu_micros_per_subscribe",
-                unit: "µs",
-                target: Target::None,
-            },
+            subscribe(
+                "the same, subscribe (per filter)",
+                Target::Row("wildcard-1k", 3.0),
+            ),
+            unsubscribe(
+                "the same, unsubscribe (per filter)",
+                Target::Row("wildcard-1k", 3.0),
+            ),
         ],
     },
     Row {
         name: "request",
         arguments: &["request", "--publishers", "10", "--mqtt-version", "5"],
+        beside: &[],
         null: false,
+        stored: false,
         lines: &[cpu(
             "request and response, no response topic twice",
             Target::None,
@@ -239,7 +303,9 @@ pub(super) const ROWS: &[Row] = &[
     Row {
         name: "connect",
         arguments: &["connect", "--count", "10000"],
+        beside: &[],
         null: true,
+        stored: false,
         lines: &[Line {
             title: "connect (per connection)",
             figure: "broker_cpu_micros_per_connection",
@@ -250,7 +316,9 @@ pub(super) const ROWS: &[Row] = &[
     Row {
         name: "retained",
         arguments: &["retained"],
+        beside: &[],
         null: false,
+        stored: true,
         lines: &[
             Line {
                 title: "retained store",
@@ -275,7 +343,9 @@ pub(super) const ROWS: &[Row] = &[
     Row {
         name: "offline",
         arguments: &["offline"],
+        beside: &[],
         null: false,
+        stored: true,
         lines: &[
             Line {
                 title: "offline queue",
@@ -300,7 +370,9 @@ pub(super) const ROWS: &[Row] = &[
     Row {
         name: "durable",
         arguments: &["pairs", "--publishers", "10", "--qos", "1", "--persistent"],
+        beside: &[],
         null: false,
+        stored: true,
         lines: &[
             cpu("10 pairs with persistent sessions, QoS 1", Target::None),
             Line {
@@ -314,7 +386,9 @@ pub(super) const ROWS: &[Row] = &[
     Row {
         name: "idle",
         arguments: &["idle", "--subscribers", "10000"],
+        beside: &[],
         null: true,
+        stored: false,
         lines: &[
             Line {
                 title: "memory per idle connection",
@@ -339,7 +413,9 @@ pub(super) const ROWS: &[Row] = &[
     Row {
         name: "pairs-beside-idle",
         arguments: &["pairs", "--publishers", "10", "--idle", "10000"],
+        beside: &[],
         null: false,
+        stored: false,
         lines: &[cpu(
             "10 pairs beside 10,000 idle connections",
             Target::Row("pairs-qos0", 1.2),
@@ -348,7 +424,9 @@ pub(super) const ROWS: &[Row] = &[
     Row {
         name: "pairs-beside-subscriptions",
         arguments: &["pairs", "--publishers", "10", "--unrelated", "1000000"],
+        beside: &[],
         null: false,
+        stored: false,
         lines: &[cpu(
             "10 pairs beside 1,000,000 subscriptions",
             Target::Row("pairs-qos0", 1.2),
@@ -365,12 +443,74 @@ pub(super) const ROWS: &[Row] = &[
             "--window",
             "0",
         ],
+        beside: &[],
         null: true,
+        stored: false,
         lines: &[Line {
             title: "one million messages, 100 clients, no flow control",
             figure: "broker_cpu_seconds",
             unit: "s",
             target: Target::AtMost(1.0),
+        }],
+    },
+    Row {
+        name: "storm-none",
+        arguments: UNRELATED_PAIR,
+        beside: &[],
+        null: false,
+        stored: false,
+        lines: &[Line {
+            title: "a pair at 1,000 msg/s, alone: latency p99",
+            figure: "latency_micros.p99",
+            unit: "µs",
+            target: Target::AtMost(20_000.0),
+        }],
+    },
+    Row {
+        name: "storm-subscribe",
+        arguments: UNRELATED_PAIR,
+        beside: &[
+            "wildcard",
+            "--filters",
+            "100000",
+            "--duration",
+            "0.1",
+            "--warm-up",
+            "0",
+        ],
+        null: false,
+        stored: false,
+        lines: &[Line {
+            title: "the same beside 100 k subscriptions that come and go",
+            figure: "latency_micros.p99",
+            unit: "µs",
+            target: Target::AtMost(20_000.0),
+        }],
+    },
+    Row {
+        name: "storm-replay",
+        arguments: UNRELATED_PAIR,
+        beside: &["retained"],
+        null: false,
+        stored: false,
+        lines: &[Line {
+            title: "the same beside a replay of 100 k retained messages",
+            figure: "latency_micros.p99",
+            unit: "µs",
+            target: Target::AtMost(20_000.0),
+        }],
+    },
+    Row {
+        name: "storm-takeover",
+        arguments: UNRELATED_PAIR,
+        beside: &["takeover"],
+        null: false,
+        stored: false,
+        lines: &[Line {
+            title: "the same beside takeovers",
+            figure: "latency_micros.p99",
+            unit: "µs",
+            target: Target::AtMost(20_000.0),
         }],
     },
 ];

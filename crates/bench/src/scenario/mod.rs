@@ -6,12 +6,14 @@ mod connect;
 mod idle;
 mod offline;
 mod retained;
+mod takeover;
 mod wildcard;
 
 pub(crate) use connect::connect;
 pub(crate) use idle::idle;
 pub(crate) use offline::offline;
 pub(crate) use retained::retained;
+pub(crate) use takeover::takeover;
 pub(crate) use wildcard::wildcard;
 
 use crate::engine::Engine;
