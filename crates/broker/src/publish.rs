@@ -24,9 +24,12 @@ use crate::{
     core::Core,
     counters::Limit,
     router::{Availability, CHUNK, Group, Node, RouteMemo, Subscription},
-    session::{Delivered, Session},
+    session::{Delivered, Outbox, Session},
     work::{Recipient, Sink},
 };
+
+/// So many publishers find room in a queue however small its limit, before more than the limit is allowed.
+const PUBLISHERS_WITH_ROOM: usize = 16;
 
 /// A delivery that waits for its batch to be committed.
 pub(crate) struct Deferred {
@@ -429,6 +432,9 @@ impl Core {
             if outbox.out.inline().capacity() == 0 {
                 *outbox.out.inline() = spares.take(&self.spares);
             }
+            if outbox.connected && outbox.is_queue_full() {
+                outbox.half.allow_beyond(self.beyond(outbox, now));
+            }
             let offered = match share {
                 None => outbox
                     .half
@@ -495,6 +501,17 @@ impl Core {
                 Delivered::Dropped(DropReason::QueueFull)
             }
         }
+    }
+
+    /// How many messages more than its limit the queue of a client may hold that keeps up: publishers wait for it, but
+    /// each of them after one message more, and there may be more publishers than the queue has room left.
+    fn beyond(&self, outbox: &Outbox, now: Timestamp) -> u32 {
+        if !outbox.is_progressing(now) {
+            return 0;
+        }
+        let room = (outbox.queue_pressure / 3).max(PUBLISHERS_WITH_ROOM);
+        let connections = self.connections.load(Ordering::Relaxed);
+        u32::try_from(connections.saturating_sub(room)).unwrap_or(u32::MAX)
     }
 
     fn may_deliver(&self, session: &Session, topic: &str) -> bool {

@@ -339,11 +339,20 @@ impl Outbox {
         self.half.counts().queued > self.queue_pressure / 2
     }
 
+    /// Whether waiting for this subscriber makes sense: it was at work a moment ago (rule 7).
+    pub(crate) fn is_progressing(&self, now: Timestamp) -> bool {
+        self.connected && now.millis_since(self.progress) <= PROGRESS_MILLIS
+    }
+
     /// Whether nearly as many messages wait as may.
     pub(crate) fn is_queue_full(&self) -> bool {
         self.half.counts().queued >= self.queue_pressure
     }
 }
+
+/// A subscriber that took and acknowledged nothing for this long is not waited for. Longer than a busy machine keeps a
+/// reading client from its turn, short enough to be no harm.
+const PROGRESS_MILLIS: u64 = 100;
 
 const ONLINE: u8 = 0;
 const FULL: u8 = 1;

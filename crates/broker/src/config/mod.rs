@@ -143,7 +143,8 @@ pub struct Limits {
     pub user_properties_max: usize,
     /// Most subscriptions of a client; 0x97 per filter. Default 10,000.
     pub subscriptions_per_client_max: usize,
-    /// Messages waiting in a session besides those in flight. Default 1,000.
+    /// Messages waiting in a session besides those in flight. While a client keeps up, one more for each connection may
+    /// wait: publishers are slowed down before they would cost it a message. Default 1,000.
     pub queued_messages_max: usize,
     /// Bytes of the same. Default 64 MiB.
     #[cfg_attr(feature = "serde", serde(with = "units::size"))]

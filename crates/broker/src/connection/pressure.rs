@@ -14,7 +14,7 @@ use martlet_storage::Timestamp;
 use martlet_transport::ByteStream;
 
 use super::Connection;
-use crate::session::{Outbox, Session};
+use crate::session::Session;
 
 /// How long a publisher waits for one slow subscriber, as NATS does (`stalledWait`).
 const PRESSURE_WAIT: Duration = Duration::from_millis(5);
@@ -22,10 +22,6 @@ const PRESSURE_WAIT: Duration = Duration::from_millis(5);
 /// Publications let through after a wait that was in vain: a subscriber that is alive but slow holds nobody below 64 in
 /// the time of one wait. One that catches up is waited for again at once, so that it loses nothing.
 const PRESSURE_EVERY: u32 = 64;
-
-/// A subscriber that took and acknowledged nothing for this long is not waited for. Longer than a busy machine keeps a
-/// reading client from its turn, short enough to be no harm.
-const PROGRESS_MILLIS: u64 = 100;
 
 /// How often a wait is prolonged while the subscriber's queue is full and its socket makes progress. Unlike QoS 0,
 /// these messages would be lost to a client that is alive and reading: one that takes 640 a second loses none, and
@@ -47,14 +43,9 @@ impl Pause {
             return false;
         };
         let worth =
-            subscriber.with_outbox(|outbox| outbox.is_queue_long() && is_progressing(outbox, now));
+            subscriber.with_outbox(|outbox| outbox.is_queue_long() && outbox.is_progressing(now));
         self.prolong > 0 && worth == Some(true)
     }
-}
-
-/// Whether waiting for this subscriber makes sense: it was at work a moment ago (rule 7).
-fn is_progressing(outbox: &Outbox, now: Timestamp) -> bool {
-    outbox.connected && now.millis_since(outbox.progress) <= PROGRESS_MILLIS
 }
 
 impl<S: ByteStream> Connection<S> {
@@ -74,7 +65,7 @@ impl<S: ByteStream> Connection<S> {
     /// Waits for `subscriber`, unless its socket has stopped: that one costs nobody anything (rule 7).
     fn pause_for(&mut self, subscriber: Arc<Session>) -> bool {
         let now = self.core.clock.now();
-        if subscriber.with_outbox(|outbox| is_progressing(outbox, now)) != Some(true) {
+        if subscriber.with_outbox(|outbox| outbox.is_progressing(now)) != Some(true) {
             return false;
         }
         self.start_pause(Some(subscriber));

@@ -147,6 +147,46 @@ async fn a_client_that_reads_nothing_still_has_its_own_messages_processed_up_to_
 }
 
 #[tokio::test]
+async fn more_publishers_than_the_queue_has_room_lose_nothing_to_a_live_client() {
+    const PUBLISHERS: usize = 300;
+    let mut config = quiet();
+    config.limits.queued_messages_max = 20;
+    let broker = Broker::builder()
+        .config(config)
+        .seed(7)
+        .start()
+        .expect("sound settings");
+    let mut subscriber = open(&broker, Version::V5);
+    let props = PropsBuf::new().with(Property::ReceiveMaximum(1));
+    let connect = Connect {
+        props: props.as_props(),
+        ..connect_packet("s", Version::V5, true)
+    };
+    send(&mut subscriber, Packet::Connect(connect)).await;
+    subscriber.receive().await.expect("CONNACK");
+    subscribed(&mut subscriber, "t", QoS::AtLeastOnce).await;
+    let mut publishers = Vec::new();
+    for n in 0..PUBLISHERS {
+        publishers.push(connected(&broker, &format!("p{n}"), true).await);
+    }
+    for (n, publisher) in publishers.iter_mut().enumerate() {
+        let text = n.to_string();
+        send(publisher, publish("t", &text, QoS::AtLeastOnce, 1)).await;
+    }
+    let mut seen = std::collections::BTreeSet::new();
+    for _ in 0..PUBLISHERS {
+        let packet = subscriber.receive().await.expect("a message");
+        let Packet::Publish(message) = packet.packet() else {
+            panic!("expected PUBLISH, got {packet:?}")
+        };
+        seen.insert(message.payload.to_vec());
+        let id = message.id.expect("QoS 1").get();
+        send(&mut subscriber, ack(AckKind::PubAck, id)).await;
+    }
+    assert_eq!(seen.len(), PUBLISHERS);
+}
+
+#[tokio::test]
 async fn a_fast_publisher_loses_nothing_to_a_live_client_with_a_small_window() {
     // mosquitto_sub announces a Receive Maximum of 20; the queue behind it is bounded.
     const MESSAGES: usize = 5_000;

@@ -49,6 +49,8 @@ pub struct Outbound {
     durable: bool,
     /// Places that in-flight messages given up while offline leave to the queue.
     evicted: u16,
+    /// Messages beyond the limit that may be queued.
+    spare: u32,
     inflight: Inflight,
     queue: Queue,
     /// Present while online with aliases allowed.
@@ -80,6 +82,7 @@ impl Outbound {
             mount: None,
             durable,
             evicted: 0,
+            spare: 0,
             inflight: Inflight::new(),
             queue: Queue::new(),
             aliases: None,

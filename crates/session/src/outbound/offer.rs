@@ -196,6 +196,12 @@ impl Outbound {
         Ok(())
     }
 
+    /// Lets `messages` more wait than the limits say, until told otherwise; the limit in bytes stays. For a client that
+    /// keeps up while its publishers are being slowed down: each of them may have one message on its way.
+    pub fn allow_beyond(&mut self, messages: u32) {
+        self.spare = messages;
+    }
+
     #[cold]
     fn enqueue(
         &mut self,
@@ -209,14 +215,15 @@ impl Outbound {
         let bytes = publication.topic.len() + publication.props.len() + publication.payload.len();
         let (session, durable, online) = (self.session, self.durable, self.is_online());
         if !online
-            && self.queue.len() >= self.limits.queued_messages_max + usize::from(self.evicted)
+            && self.queue.len()
+                >= self.limits.queued_messages_max + usize::from(self.evicted) + self.spare as usize
         {
             self.evict_inflight(now, fx);
         }
         let room = self.queue.make_room(
             now,
             &self.limits,
-            usize::from(self.evicted),
+            usize::from(self.evicted) + self.spare as usize,
             online,
             (qos, bytes),
             &mut |entry, reason| give_up(session, durable, entry, reason, fx),
