@@ -234,11 +234,12 @@ fn try_measure(options: &Options, martlet: &Path, peer: &Peer, row: &Row) -> Res
         [] => None,
         arguments => Some(Storm::begin(generator(arguments))?),
     };
-    let child = generator(row.arguments)
-        .args(["--json", "--pid", &pid.to_string()])
-        .args(["--duration", &options.duration.to_string()])
-        .stdout(File::create(&report_path)?)
-        .spawn()?;
+    let mut command = generator(row.arguments);
+    command.args(["--json", "--pid", &pid.to_string()]);
+    if !row.arguments.contains(&"--duration") {
+        command.args(["--duration", &options.duration.to_string()]);
+    }
+    let child = command.stdout(File::create(&report_path)?).spawn()?;
     let mut measured = Running::new(child);
     let limit = Duration::from_secs(options.timeout) + GRACE;
     let begin = Instant::now();

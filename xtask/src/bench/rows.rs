@@ -385,7 +385,7 @@ pub(super) const ROWS: &[Row] = &[
     },
     Row {
         name: "idle",
-        arguments: &["idle", "--subscribers", "10000"],
+        arguments: &["idle", "--subscribers", "10000", "--duration", "10"],
         beside: &[],
         null: true,
         stored: false,
