@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use martlet_broker::{Broker, files};
 use martlet_cli::args::ServeArgs;
+use martlet_cli::check;
 use martlet_cli::config::{self, Loaded};
 use martlet_cli::logging::{self, LogHandle};
 use martlet_cli::serve::listeners::Listeners;
@@ -69,6 +70,10 @@ async fn serve(
     let builder = Broker::builder()
         .config(loaded.settings.broker.clone())
         .version(&format!("martlet version {VERSION}"));
+    // Opening a store makes it and fires wills that are due: not for a broker that cannot listen.
+    if let Some(error) = check::unusable_files(&loaded.settings.program).first() {
+        return Err(format!("error: {error}").into());
+    }
     let settings = &loaded.settings.program.storage;
     let broker = store::open(builder, settings, args.accept_loss)?
         .start()

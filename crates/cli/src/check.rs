@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use crate::args::CheckArgs;
-use crate::config::{PrintOptions, load};
+use crate::config::{PrintOptions, Program, load};
 use crate::output;
 
 /// Runs the command.
@@ -19,19 +19,11 @@ pub fn run(args: &CheckArgs) -> ExitCode {
         output::stderr_line(&format!("warning: {warning}"));
     }
     // What the configuration says is right; what the files it names say is looked at here.
-    let mut unusable = false;
-    for listener in &loaded.settings.program.listeners {
-        let tls = listener
-            .url
-            .parse::<martlet_transport::ListenAddress>()
-            .is_ok_and(|address| address.is_tls());
-        if tls && let Err(error) = listener.tls.options().check() {
-            unusable = true;
-            let id = listener.id_or_derived();
-            output::stderr_line(&format!("error: listener {id}: {error}"));
-        }
+    let errors = unusable_files(&loaded.settings.program);
+    for error in &errors {
+        output::stderr_line(&format!("error: {error}"));
     }
-    if unusable {
+    if !errors.is_empty() {
         return ExitCode::FAILURE;
     }
     if args.print {
@@ -48,4 +40,19 @@ pub fn run(args: &CheckArgs) -> ExitCode {
     };
     output::stderr_line(&format!("{what}: can be used"));
     ExitCode::SUCCESS
+}
+
+/// What is wrong with the files that listeners need: certificates, keys and revocation lists.
+pub fn unusable_files(program: &Program) -> Vec<String> {
+    let mut errors = Vec::new();
+    for listener in &program.listeners {
+        let tls = listener
+            .url
+            .parse::<martlet_transport::ListenAddress>()
+            .is_ok_and(|address| address.is_tls());
+        if tls && let Err(error) = listener.tls.options().check() {
+            errors.push(format!("listener {}: {error}", listener.id_or_derived()));
+        }
+    }
+    errors
 }

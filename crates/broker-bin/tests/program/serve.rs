@@ -79,6 +79,29 @@ fn a_port_in_use_is_named_and_nothing_is_left_behind() {
 }
 
 #[test]
+fn a_missing_certificate_is_found_before_a_store_is_made() {
+    let directory = directory();
+    let ended = run(martlet(directory.path()).args([
+        "--listen",
+        "tls://127.0.0.1:0",
+        "--tls-cert",
+        "none.pem",
+        "--tls-key",
+        "none.key",
+    ]));
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    assert!(
+        ended.err.contains("error: listener tls-0: ") && ended.err.contains("none.pem"),
+        "{}",
+        ended.err
+    );
+    let left: Vec<_> = std::fs::read_dir(directory.path())
+        .expect("a directory")
+        .collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+#[test]
 fn a_wrong_configuration_starts_nothing() {
     let directory = directory();
     std::fs::write(

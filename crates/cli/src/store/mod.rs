@@ -9,7 +9,7 @@ mod progress;
 mod tests;
 
 use std::fs::File;
-use std::io::{self, BufReader, Write as _};
+use std::io::{self, BufRead, BufReader, Write as _};
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -305,16 +305,18 @@ fn export(args: &ExportArgs, out: &mut dyn io::Write) -> Result<Verdict, Failure
 }
 
 fn import(args: &ImportArgs) -> Result<Verdict, Failure> {
-    let (storage, _) = open(&args.place.directory, &EmbeddedOptions::default())?;
-    let mut progress = Progress::new("import", !args.place.quiet);
-    let mut told = |done| progress.at(done, None);
-    let totals = if args.from == Path::new("-") {
-        transfer::import(&storage, &mut io::stdin().lock(), &mut told)?
+    // Before the store: what cannot be read makes none.
+    let mut input: Box<dyn BufRead> = if args.from == Path::new("-") {
+        Box::new(io::stdin().lock())
     } else {
         let file = File::open(&args.from)
             .map_err(|error| Failure(format!("{}: {error}", args.from.display())))?;
-        transfer::import(&storage, &mut BufReader::new(file), &mut told)?
+        Box::new(BufReader::new(file))
     };
+    let (storage, _) = open(&args.place.directory, &EmbeddedOptions::default())?;
+    let mut progress = Progress::new("import", !args.place.quiet);
+    let mut told = |done| progress.at(done, None);
+    let totals = transfer::import(&storage, &mut *input, &mut told)?;
     drop(progress);
     stderr_line(&totals.to_string());
     Ok(Verdict::Well)

@@ -112,6 +112,7 @@ fn what_cannot_be_done_is_refused_by_name() {
     check("check --data {}/none", "holds no store");
     check("compact --data {}/none", "holds no store");
     check("backup --data {}/none {}/c", "holds no store");
+    check("import --data {}/c {}/none", "none: No such file");
     assert!(!root.join("none").exists() && !root.join("c").exists());
     check("info --data {}/file", "not a directory");
     check("dump --data {}/a --table tables", "no table `tables`");
