@@ -1,6 +1,6 @@
 //! Figures of the store on the disk at hand: `cargo run --release -p martlet-storage-embedded --example measure
-//! [DIRECTORY]`. Synced batches against the disk's own rate, then a million queued messages: filling, opening,
-//! loading, draining. Leaves nothing behind.
+//! [DIRECTORY [BYTES]]`. Synced batches against the disk's own rate, then a million queued messages with bodies of so many
+//! bytes (256): filling, opening, loading, draining, and how much of the disk is given back. Leaves nothing behind.
 
 #![allow(clippy::print_stdout, reason = "an example prints what it found")]
 
@@ -21,21 +21,27 @@ type Done = Result<(), Box<dyn Error>>;
 
 const FOR: Duration = Duration::from_secs(3);
 const QUEUED: u64 = 1_000_000;
+/// How long the directory may take to shrink behind a drained queue, and what it may keep besides twice its empty size.
+const SHRINKS_WITHIN: u32 = 60;
+const MAY_KEEP: u64 = 64 << 20;
 
 fn main() -> Done {
-    let mut args = std::env::args().skip(1);
-    let under = args.next().unwrap_or_else(|| ".".to_owned());
-    if let Some(path) = args.next().filter(|_| under == "--open") {
-        return open_and_drain(Path::new(&path));
-    }
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    let (under, body) = match *args {
+        ["--open", path] => return open_and_drain(Path::new(path)),
+        [] => (".", 256),
+        [under] => (under, 256),
+        [under, bytes, ..] => (under, bytes.parse()?),
+    };
     let root = PathBuf::from(under).join(format!("measure-{}", std::process::id()));
     fs::create_dir_all(&root)?;
-    let done = measure(&root);
+    let done = measure(&root, body);
     fs::remove_dir_all(&root)?;
     done
 }
 
-fn measure(root: &Path) -> Done {
+fn measure(root: &Path, body: usize) -> Done {
     println!("records a batch   disk, batches/s   store, batches/s   store, records/s");
     for records in [1, 10, 100, 1000] {
         let disk = disk(&root.join("disk"), records)?;
@@ -45,7 +51,7 @@ fn measure(root: &Path) -> Done {
             store * records as f64
         );
     }
-    million(&root.join("million"))
+    million(&root.join("million"), body)
 }
 
 /// How often the disk takes and syncs as many bytes.
@@ -104,7 +110,7 @@ impl Run {
         self.commit(vec![StoreOp::PutSession { session, record }], true)
     }
 
-    fn queue(&mut self, ids: std::ops::Range<u64>, sync: bool) -> Done {
+    fn queue(&mut self, ids: std::ops::Range<u64>, body: usize, sync: bool) -> Done {
         let mut ops = Vec::new();
         for id in ids {
             let head = MessageHead {
@@ -115,7 +121,13 @@ impl Run {
                 received: Timestamp::from_millis(1),
                 expires: None,
             };
-            let message = Message::new(head, "a/topic", &[], &[id as u8; 256], &mut self.scratch);
+            let message = Message::new(
+                head,
+                "a/topic",
+                &[],
+                &vec![id as u8; body],
+                &mut self.scratch,
+            );
             ops.push(StoreOp::PutMessage { message });
             ops.push(StoreOp::Enqueue {
                 session: SessionId::new(1),
@@ -135,7 +147,7 @@ fn commits(path: &Path, records: u64) -> Result<f64, Box<dyn Error>> {
     run.session()?;
     let (start, mut next) = (Instant::now(), 1);
     while start.elapsed() < FOR {
-        run.queue(next..next + records, true)?;
+        run.queue(next..next + records, 256, true)?;
         next += records;
     }
     Ok((next / records) as f64 / start.elapsed().as_secs_f64())
@@ -163,17 +175,18 @@ fn on_disk(path: &Path) -> Result<u64, Box<dyn Error>> {
     Ok(bytes)
 }
 
-fn million(path: &Path) -> Done {
+fn million(path: &Path, body: usize) -> Done {
     let mut run = Run::open(path)?;
     run.session()?;
-    println!("empty: {} KiB", on_disk(path)? >> 10);
+    let empty = on_disk(path)?;
+    println!("empty: {} KiB", empty >> 10);
     let start = Instant::now();
     for from in (0..QUEUED).step_by(1000) {
-        run.queue(1 + from..1001 + from, true)?;
+        run.queue(1 + from..1001 + from, body, true)?;
     }
     let took = start.elapsed();
     println!(
-        "{QUEUED} messages of 256 B queued in {took:.2?}, {} MiB",
+        "{QUEUED} messages of {body} B queued in {took:.2?}, {} MiB",
         on_disk(path)? >> 20
     );
     drop(run);
@@ -182,6 +195,8 @@ fn million(path: &Path) -> Done {
         .arg("--open")
         .arg(path)
         .status()?;
+    let limit = 2 * empty + MAY_KEEP;
+    println!("{} MiB of {} allowed", on_disk(path)? >> 20, limit >> 20);
     status
         .success()
         .then_some(())
@@ -223,10 +238,13 @@ fn open_and_drain(path: &Path) -> Done {
         start.elapsed(),
         on_disk(path)? >> 20
     );
-    for beat in 1..=3 {
+    // As a broker does every second that nothing happens.
+    let mut beats = 0;
+    while on_disk(path)? > MAY_KEEP && beats < SHRINKS_WITHIN {
         run.commit(Vec::new(), false)?;
-        println!("heartbeat {beat}: {} MiB", on_disk(path)? >> 20);
+        beats += 1;
     }
+    println!("after {beats} heartbeats: {} MiB", on_disk(path)? >> 20);
     let usage = run.storage.usage();
     println!(
         "{} MiB written, {} MiB of them again",

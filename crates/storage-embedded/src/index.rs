@@ -3,12 +3,11 @@
 //! Keys and short values stand in the index itself; long values, all bodies among them, are places in the log.
 //! Deliberately absent: reading and writing files.
 
-use std::borrow::Borrow;
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::fs::File;
-use std::ops::Bound;
+use std::ops::{Bound, Deref};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -19,24 +18,30 @@ use crate::frame::{Row, SHORT_BYTES_MAX};
 const KEY_INLINE: usize = 22;
 
 /// A key; those of all tables but subscriptions and retained messages fit without an allocation.
-#[derive(Clone, Debug)]
+///
+/// Looking a key up compares some fifty keys, so short ones are kept as numbers that compare as their bytes do.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum RowKey {
-    Inline(u8, [u8; KEY_INLINE]),
+    /// Big-endian, padded with zeros behind `length`.
+    Inline {
+        length: u8,
+        end: u16,
+        tail: u32,
+        head: [u64; 2],
+    },
     Heap(Box<[u8]>),
 }
 
-impl RowKey {
-    pub(crate) fn new(key: &[u8]) -> Self {
-        if key.len() <= KEY_INLINE {
-            let mut bytes = [0; KEY_INLINE];
-            bytes[..key.len()].copy_from_slice(key);
-            Self::Inline(key.len() as u8, bytes)
-        } else {
-            Self::Heap(key.into())
-        }
-    }
+/// The bytes of a key.
+pub(crate) enum KeyBytes<'a> {
+    Inline(u8, [u8; KEY_INLINE]),
+    Heap(&'a [u8]),
+}
 
-    pub(crate) fn as_bytes(&self) -> &[u8] {
+impl Deref for KeyBytes<'_> {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
         match self {
             Self::Inline(length, bytes) => &bytes[..usize::from(*length)],
             Self::Heap(bytes) => bytes,
@@ -44,17 +49,48 @@ impl RowKey {
     }
 }
 
-impl Borrow<[u8]> for RowKey {
-    fn borrow(&self) -> &[u8] {
-        self.as_bytes()
+impl RowKey {
+    pub(crate) fn new(key: &[u8]) -> Self {
+        if key.len() > KEY_INLINE {
+            return Self::Heap(key.into());
+        }
+        let mut bytes = [0; KEY_INLINE];
+        bytes[..key.len()].copy_from_slice(key);
+        let word = |at: usize| {
+            let mut word = [0; 8];
+            word.copy_from_slice(&bytes[at..at + 8]);
+            u64::from_be_bytes(word)
+        };
+        // The last six bytes are the lower ones of an overlapping word.
+        let rest = word(KEY_INLINE - 8);
+        Self::Inline {
+            length: key.len() as u8,
+            end: rest as u16,
+            tail: (rest >> 16) as u32,
+            head: [word(0), word(8)],
+        }
+    }
+
+    pub(crate) fn bytes(&self) -> KeyBytes<'_> {
+        match self {
+            Self::Inline {
+                length,
+                end,
+                tail,
+                head: [first, second],
+            } => {
+                let mut bytes = [0; KEY_INLINE];
+                bytes[..8].copy_from_slice(&first.to_be_bytes());
+                bytes[8..16].copy_from_slice(&second.to_be_bytes());
+                bytes[16..20].copy_from_slice(&tail.to_be_bytes());
+                bytes[20..].copy_from_slice(&end.to_be_bytes());
+                KeyBytes::Inline(*length, bytes)
+            }
+            Self::Heap(bytes) => KeyBytes::Heap(bytes),
+        }
     }
 }
-impl PartialEq for RowKey {
-    fn eq(&self, other: &Self) -> bool {
-        self.as_bytes() == other.as_bytes()
-    }
-}
-impl Eq for RowKey {}
+
 impl PartialOrd for RowKey {
     fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
         Some(self.cmp(other))
@@ -63,26 +99,28 @@ impl PartialOrd for RowKey {
 impl Ord for RowKey {
     fn cmp(&self, other: &Self) -> Ordering {
         match (self, other) {
-            // Padded with zeros, so that the order of the arrays is that of the keys, but for zeros at the end.
-            (Self::Inline(length, bytes), Self::Inline(other_length, other_bytes)) => {
-                let (head, tail) = words(bytes);
-                let (other_head, other_tail) = words(other_bytes);
-                head.cmp(&other_head)
-                    .then_with(|| tail.cmp(&other_tail))
-                    .then_with(|| length.cmp(other_length))
-            }
-            _ => self.as_bytes().cmp(other.as_bytes()),
+            (
+                Self::Inline {
+                    length,
+                    end,
+                    tail,
+                    head,
+                },
+                Self::Inline {
+                    length: other_length,
+                    end: other_end,
+                    tail: other_tail,
+                    head: other_head,
+                },
+            ) => (head[0].cmp(&other_head[0]))
+                .then_with(|| head[1].cmp(&other_head[1]))
+                .then_with(|| tail.cmp(other_tail))
+                .then_with(|| end.cmp(other_end))
+                // The shorter of two that differ by zeros at the end.
+                .then_with(|| length.cmp(other_length)),
+            _ => self.bytes().cmp(&other.bytes()),
         }
     }
-}
-
-/// The bytes as numbers that compare as they do.
-fn words(bytes: &[u8; KEY_INLINE]) -> (u128, u64) {
-    let mut head = [0; 16];
-    head.copy_from_slice(&bytes[..16]);
-    let mut tail = [0; 8];
-    tail[..KEY_INLINE - 16].copy_from_slice(&bytes[16..]);
-    (u128::from_be_bytes(head), u64::from_be_bytes(tail))
 }
 
 /// A row's value, or where it is.
@@ -209,20 +247,20 @@ impl Index {
             }
             Row::Delete { table, key } => {
                 self.settle(segment);
-                if let Some(old) = self.tables[table as usize].remove(key) {
+                if let Some(old) = self.tables[table as usize].remove(&RowKey::new(key)) {
                     self.gone(key, &old);
                 }
             }
             Row::DeletePrefix { table, prefix } => {
                 self.settle(segment);
                 let keys: Vec<RowKey> = self
-                    .range(table, Bound::Included(prefix))
-                    .take_while(|(key, _)| key.as_bytes().starts_with(prefix))
+                    .range(table, Bound::Included(&RowKey::new(prefix)))
+                    .take_while(|(key, _)| key.bytes().starts_with(prefix))
                     .map(|(key, _)| key.clone())
                     .collect();
                 for key in keys {
-                    if let Some(old) = self.tables[table as usize].remove(key.as_bytes()) {
-                        self.gone(key.as_bytes(), &old);
+                    if let Some(old) = self.tables[table as usize].remove(&key) {
+                        self.gone(&key.bytes(), &old);
                     }
                 }
             }
@@ -237,9 +275,9 @@ impl Index {
     pub(crate) fn range(
         &self,
         table: Table,
-        from: Bound<&[u8]>,
+        from: Bound<&RowKey>,
     ) -> impl Iterator<Item = (&RowKey, &Slot)> {
-        self.tables[table as usize].range::<[u8], _>((from, Bound::Unbounded))
+        self.tables[table as usize].range::<RowKey, _>((from, Bound::Unbounded))
     }
 
     pub(crate) fn rows(&self, table: Table) -> usize {
@@ -282,6 +320,7 @@ mod tests {
             for b in &keys {
                 assert_eq!(RowKey::new(a).cmp(&RowKey::new(b)), a.cmp(b), "{a:?} {b:?}");
             }
+            assert_eq!(&*RowKey::new(a).bytes(), *a);
         }
     }
 }

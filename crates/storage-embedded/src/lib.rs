@@ -100,8 +100,15 @@ impl EmbeddedStorage {
     }
 }
 
+/// Is shown a row, with its file where its value is in one, and says whether it wants more.
+type Show<'a> = dyn FnMut(&[u8], &Slot, Option<&File>) -> Result<bool, StorageError> + 'a;
+
 /// Shows the value of a row; checks it against its sum.
-fn read_slot(file: &File, slot: &Slot, read: &mut dyn FnMut(&[u8])) -> Result<(), StorageError> {
+fn read_slot(
+    file: Option<&File>,
+    slot: &Slot,
+    read: &mut dyn FnMut(&[u8]),
+) -> Result<(), StorageError> {
     match slot {
         Slot::Short { length, value, .. } => {
             read(value.get(..usize::from(*length)).unwrap_or(value));
@@ -113,6 +120,8 @@ fn read_slot(file: &File, slot: &Slot, read: &mut dyn FnMut(&[u8])) -> Result<()
             sum,
             at,
         } => {
+            let file = file
+                .ok_or_else(|| StorageError::Corrupt(format!("segment {segment:08x} is gone")))?;
             let mut value = vec![0; *bytes as usize];
             file.read_exact_at(&mut value, *at)
                 .map_err(|error| StorageError::Io(format!("{segment:08x}.log: {error}")))?;
@@ -142,10 +151,10 @@ impl Storage for EmbeddedStorage {
         prefix: &[u8],
         visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
     ) -> Result<(), StorageError> {
-        self.chunks(table, prefix, &mut |key, slot, file| {
+        self.chunks(table, prefix, true, &mut |key, slot, file| {
             let mut go_on = true;
             read_slot(file, slot, &mut |value| {
-                go_on = visit(key.as_bytes(), value);
+                go_on = visit(key, value);
             })?;
             Ok(go_on)
         })
@@ -157,7 +166,7 @@ impl Storage for EmbeddedStorage {
         prefix: &[u8],
         visit: &mut dyn FnMut(&[u8]) -> bool,
     ) -> Result<(), StorageError> {
-        self.chunks(table, prefix, &mut |key, _, _| Ok(visit(key.as_bytes())))
+        self.chunks(table, prefix, false, &mut |key, _, _| Ok(visit(key)))
     }
 
     fn get(
@@ -173,7 +182,7 @@ impl Storage for EmbeddedStorage {
                 .and_then(|slot| Some((slot, index.file_of(&slot)?)))
         };
         match found {
-            Some((slot, file)) => read_slot(&file, &slot, read).map(|()| true),
+            Some((slot, file)) => read_slot(Some(&file), &slot, read).map(|()| true),
             None => Ok(false),
         }
     }
@@ -197,54 +206,55 @@ impl Storage for EmbeddedStorage {
 }
 
 impl EmbeddedStorage {
-    /// Shows the rows of a prefix. The index is not locked while one is shown.
+    /// Shows the rows of a prefix, with the files of those whose values are in the log, if `values` are wanted. The
+    /// index is not locked while one is shown.
     fn chunks(
         &self,
         table: Table,
         prefix: &[u8],
-        show: &mut dyn FnMut(&RowKey, &Slot, &File) -> Result<bool, StorageError>,
+        values: bool,
+        show: &mut Show<'_>,
     ) -> Result<(), StorageError> {
-        let mut from: Option<RowKey> = None;
+        let mut from = Bound::Included(RowKey::new(prefix));
+        let mut rows: Vec<(RowKey, Slot)> = Vec::with_capacity(SCAN_ROWS);
+        // Few: neighbours are mostly of one segment.
+        let mut files: Vec<(u32, Arc<File>)> = Vec::new();
         loop {
-            let mut rows: Vec<(RowKey, Slot, Arc<File>)> = Vec::with_capacity(SCAN_ROWS);
+            files.clear();
             {
                 let index = self.index.read();
-                let bound = match &from {
-                    Some(key) => Bound::Excluded(key.as_bytes()),
-                    None => Bound::Included(prefix),
-                };
-                let mut file: Option<(u32, Arc<File>)> = None;
-                for (key, slot) in index.range(table, bound).take(SCAN_ROWS) {
-                    if !key.as_bytes().starts_with(prefix) {
+                for (key, slot) in index.range(table, from.as_ref()).take(SCAN_ROWS) {
+                    if !prefix.is_empty() && !key.bytes().starts_with(prefix) {
                         break;
                     }
-                    // Neighbours are mostly of one segment.
-                    let of = match &file {
-                        Some((number, file)) if *number == slot.segment() => Arc::clone(file),
-                        _ => {
-                            let Some(of) = index.file_of(slot) else {
-                                return Err(StorageError::Corrupt(format!(
-                                    "segment {:08x} is gone",
-                                    slot.segment()
-                                )));
-                            };
-                            file = Some((slot.segment(), Arc::clone(&of)));
-                            of
-                        }
-                    };
-                    rows.push((key.clone(), *slot, of));
+                    let number = slot.segment();
+                    if values
+                        && matches!(slot, Slot::Long { .. })
+                        && !files.iter().rev().any(|(known, _)| *known == number)
+                    {
+                        let Some(file) = index.file_of(slot) else {
+                            return Err(StorageError::Corrupt(format!(
+                                "segment {number:08x} is gone"
+                            )));
+                        };
+                        files.push((number, file));
+                    }
+                    rows.push((key.clone(), *slot));
                 }
             }
             let full = rows.len() == SCAN_ROWS;
-            for (key, slot, file) in &rows {
-                if !show(key, slot, file)? {
+            for (key, slot) in &rows {
+                let number = slot.segment();
+                let file = files.iter().rev().find(|(known, _)| *known == number);
+                if !show(&key.bytes(), slot, file.map(|(_, file)| &**file))? {
                     return Ok(());
                 }
             }
             match rows.pop() {
-                Some((key, ..)) if full => from = Some(key),
+                Some((key, _)) if full => from = Bound::Excluded(key),
                 _ => return Ok(()),
             }
+            rows.clear();
         }
     }
 }

@@ -572,7 +572,7 @@ fn copy_row(
     rows: &mut Rows,
     values: &mut Vec<Vec<u8>>,
 ) -> Result<(), StorageError> {
-    read_slot(file, slot, &mut |value| {
+    read_slot(Some(file), slot, &mut |value| {
         rows.put(table, key, value);
         values.push(value.to_vec());
     })

@@ -149,6 +149,7 @@ pub(crate) fn read(
         }
         Ok(known)
     })?;
+    load.planner.loaded_queues();
     load.table(Table::Inbound, |planner, key, value| {
         let (session, packet_id) = Keyed::new(key)?.packet_id()?;
         record::decode_inbound(value)?;
