@@ -11,6 +11,7 @@ mod link;
 mod program;
 mod publisher;
 mod random;
+mod redis;
 mod retained;
 mod scene;
 mod streams;
@@ -25,6 +26,7 @@ use damage::End;
 use program::{Broker, Program};
 use publisher::Publisher;
 use random::Random;
+use redis::Redis;
 use scene::{Kind, Ledger, Scene};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -60,7 +62,7 @@ pub(crate) struct Options {
     /// Damage the end of the log after each kill, where nothing acknowledged is
     #[arg(long)]
     torn: bool,
-    /// Storage of the broker: embedded or memory
+    /// Storage of the broker: embedded, memory or redis (a private redis-server, which is killed at times too)
     #[arg(long, default_value = "embedded")]
     storage: String,
     /// When the broker syncs: always, interval or never. Unless it is always, what was not synced is lost at each kill,
@@ -86,14 +88,37 @@ pub(crate) struct Options {
 
 /// Runs what the flags ask for.
 pub(crate) fn run(options: &Options) -> Result<Outcome, Error> {
+    let folder = std::env::temp_dir().join(format!("martlet-crash-{}", std::process::id()));
+    // Left from an earlier process with the same id.
+    let _ = fs::remove_dir_all(&folder);
+    fs::create_dir_all(&folder)?;
+    let martlet = options.broker_command.is_none();
+    let redis = if martlet && options.storage == "redis" {
+        if options.torn || options.fsync != "always" {
+            return Err(
+                "with redis, only --fsync always and no --torn: the files are the server's".into(),
+            );
+        }
+        Some(Redis::start(&folder)?)
+    } else {
+        None
+    };
     let program = match &options.broker_command {
         Some(command) => Program::parse(command)?,
-        None => Program::martlet(
-            options.martlet.as_deref(),
-            &options.storage,
-            &options.fsync,
-            options.torn,
-        )?,
+        None => {
+            let url = redis.as_ref().map(Redis::url);
+            let storage = url.as_deref().unwrap_or(&options.storage);
+            let mut program = Program::martlet(
+                options.martlet.as_deref(),
+                storage,
+                &options.fsync,
+                options.torn,
+            )?;
+            if redis.is_some() {
+                "martlet, redis, appendfsync always".clone_into(&mut program.label);
+            }
+            program
+        }
     };
     let seed = options.seed.unwrap_or_else(|| {
         let now = std::time::SystemTime::UNIX_EPOCH.elapsed();
@@ -109,11 +134,8 @@ pub(crate) fn run(options: &Options) -> Result<Outcome, Error> {
         program.label,
         totals.cycles + 1
     );
-    let folder = std::env::temp_dir().join(format!("martlet-crash-{}", std::process::id()));
-    // Left from an earlier process with the same id.
-    let _ = fs::remove_dir_all(&folder);
-    fs::create_dir_all(&folder)?;
     let mut run = Run::new(options, program, folder, seed, totals);
+    run.redis = redis;
     let result = run.all(&kept);
     let totals = &run.totals;
     println!("crash: {}", totals.text());
@@ -177,6 +199,7 @@ struct Run<'a> {
     subscribers: Vec<Subscriber>,
     testators: Vec<Testator>,
     changers: Vec<Changer>,
+    redis: Option<Redis>,
 }
 
 impl<'a> Run<'a> {
@@ -204,6 +227,7 @@ impl<'a> Run<'a> {
             testators: (0..wills::CLIENTS as u8).map(Testator::new).collect(),
             changers: (0..changer::CLIENTS).map(Changer::new).collect(),
             streams,
+            redis: None,
         }
     }
 
@@ -246,6 +270,12 @@ impl<'a> Run<'a> {
         if self.totals.kills > 0 && self.random.once_in(4) {
             let after = Duration::from_millis(self.random.below(80));
             self.program.false_start(&self.folder, &log, after)?;
+            self.totals.kills += 1;
+        }
+        if let Some(redis) = &mut self.redis
+            && self.random.once_in(4)
+        {
+            redis.kill(&mut self.random)?;
             self.totals.kills += 1;
         }
         let mut said = true;
@@ -334,6 +364,13 @@ impl<'a> Run<'a> {
         let mut alive = true;
         let least = self.acknowledged();
         let mut retained_right = 0;
+        let mut server_killed = Ok(());
+        // The broker lives on without its server for a moment.
+        let redis = match &mut self.redis {
+            Some(redis) if self.random.once_in(3) => Some((redis, &mut self.random)),
+            _ => None,
+        };
+        self.totals.kills += u64::from(redis.is_some());
         std::thread::scope(|threads| {
             let (scene, streams) = (&scene, &self.streams);
             for publisher in &mut self.publishers {
@@ -349,6 +386,10 @@ impl<'a> Run<'a> {
                 threads.spawn(|| changer.run(scene));
             }
             let newcomer = threads.spawn(|| retained::check(scene, streams, &least));
+            if let Some((redis, random)) = redis {
+                std::thread::sleep(Duration::from_millis(random.below(400)));
+                server_killed = redis.kill(random);
+            }
             let wait = Duration::from_millis(1);
             while alive
                 && scene.acknowledged.load(Relaxed) < self.options.least
@@ -363,6 +404,7 @@ impl<'a> Run<'a> {
             broker.kill();
             retained_right = newcomer.join().unwrap_or(0);
         });
+        server_killed?;
         self.totals.kills += 1;
         self.totals.cycles += 1;
         self.totals.retained += retained_right;

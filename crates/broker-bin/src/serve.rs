@@ -13,7 +13,7 @@ use martlet_cli::serve::notify::notify;
 use martlet_cli::serve::pid_file::PidFile;
 use martlet_cli::serve::reload;
 use martlet_cli::serve::signals::{Signal, Signals};
-use martlet_cli::serve::{activation, banner};
+use martlet_cli::serve::{activation, backup, banner};
 
 use crate::store;
 
@@ -75,7 +75,9 @@ async fn serve(
         return Err(format!("error: {error}").into());
     }
     let settings = &loaded.settings.program.storage;
-    let broker = store::open(builder, settings, args.accept_loss)?
+    let (builder, store) = store::open(builder, settings, args.accept_loss)?;
+    let mut copying = None;
+    let broker = builder
         .start()
         .map_err(|error| loaded.problem(&error.key, &error.problem))?;
     let mut listeners = Listeners::new(activation::take());
@@ -109,6 +111,10 @@ async fn serve(
                 loaded = reload::reload(&args.config, loaded, &broker, &mut listeners, log).await;
                 notify("READY=1");
             }
+            Signal::Backup => {
+                let settings = &loaded.settings.program.storage;
+                backup::start(store.as_ref(), settings, &mut copying);
+            }
             signal => break signal,
         }
     };
@@ -126,6 +132,9 @@ async fn serve(
             return Ok(ExitCode::from(signal.exit_code()));
         }
     }
+    if let Some(store) = &store {
+        store.give_back();
+    }
     tracing::info!("stopped");
     Ok(ExitCode::SUCCESS)
 }
@@ -134,7 +143,7 @@ async fn serve(
 async fn second(signals: &mut Signals) -> Signal {
     loop {
         match signals.next().await {
-            Signal::Reload => {}
+            Signal::Reload | Signal::Backup => {}
             signal => return signal,
         }
     }

@@ -1,13 +1,14 @@
 //! From the `[storage]` table to a broker that keeps what must outlive the process.
 
 use std::error::Error;
+use std::time::Instant;
 
 use martlet_broker::Builder;
 use martlet_cli::config::{FsyncPolicy, Storage};
+use martlet_cli::stores::{How, Place, Store};
 use martlet_storage::{CommitOptions, Fsync};
-use martlet_storage_embedded::EmbeddedOptions;
 
-/// Opens the store and hands it to the builder. Says what was out of the ordinary; what lost anything that was
+/// Opens the store and hands it to the builder; it can be copied while the broker uses it. Says what was out of the ordinary; what lost anything that was
 /// acknowledged is refused unless `accept_loss`.
 ///
 /// # Errors
@@ -16,25 +17,28 @@ pub(crate) fn open(
     builder: Builder,
     settings: &Storage,
     accept_loss: bool,
-) -> Result<Builder, Box<dyn Error>> {
-    if settings.backend == "memory" {
-        return Ok(builder);
-    }
-    let (storage, report) = EmbeddedOptions::default()
-        .accept_loss(accept_loss)
-        .reserve_bytes(settings.reserve)
-        .open(&settings.path)
-        .map_err(|error| format!("error: {error}"))?;
-    for remark in report.remarks() {
+) -> Result<(Builder, Option<Store>), Box<dyn Error>> {
+    let named = |error| format!("error: {error}");
+    let Some(place) = Place::of(settings).map_err(named)? else {
+        return Ok((builder, None));
+    };
+    let begin = Instant::now();
+    let how = How {
+        accept_loss,
+        reserve_bytes: settings.reserve,
+        ..How::default()
+    };
+    let opened = place.open(how).map_err(named)?;
+    for remark in &opened.remarks {
         tracing::warn!(event = "store_repaired", "{remark}");
     }
     tracing::info!(
         event = "store_opened",
-        path = %settings.path.display(),
-        rows = report.rows,
-        took = ?report.took,
-        "store {} opened",
-        settings.path.display()
+        path = %place,
+        backend = opened.store.backend(),
+        last_batch = opened.store.last_batch(),
+        took = ?begin.elapsed(),
+        "store {place} opened"
     );
     let options = CommitOptions {
         fsync: match settings.fsync {
@@ -44,8 +48,8 @@ pub(crate) fn open(
         },
         ..CommitOptions::default()
     };
-    let path = settings.path.display();
-    Ok(builder
-        .store(storage, options)
-        .map_err(|error| format!("error: {path}: {error}"))?)
+    let builder = builder
+        .store(opened.store.storage(), options)
+        .map_err(|error| format!("error: {place}: {error}"))?;
+    Ok((builder, Some(opened.store)))
 }

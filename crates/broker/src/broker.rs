@@ -61,6 +61,9 @@ pub struct Broker {
     users: Option<Arc<ArcSwap<StaticAuth>>>,
 }
 
+/// How long the end of a broker waits for its store, whatever the grace for clients.
+const FLUSH_AT_LEAST: Duration = Duration::from_secs(5);
+
 type StartCommitter = Box<dyn FnOnce(Arc<dyn Clock>) -> std::io::Result<Arc<dyn Committer>>>;
 
 /// A store that was read and has no committer yet.
@@ -410,7 +413,9 @@ impl Broker {
     /// The counters as they are. Takes stock of all sessions first: not for every second with a million of them.
     pub fn counters(&self) -> crate::counters::Snapshot {
         self.core.take_stock();
-        self.core.snapshot()
+        let mut snapshot = self.core.snapshot();
+        snapshot.store = self.core.committer.stats();
+        snapshot
     }
 
     /// Waits until the store has failed; for ever, if it never does.
@@ -439,7 +444,8 @@ impl Broker {
     }
 
     /// Stops accepting, says goodbye to every client (0x8B, version 5), publishes wills, and waits at most `grace`
-    /// until all connections have ended.
+    /// until all connections have ended. What was submitted to the store is waited for as long again, and five seconds
+    /// at least: a store that is full or away must not keep the process for ever, and nobody was told that it is safe.
     pub async fn shutdown(&self, grace: Duration) {
         self.core.stopping.store(true, Ordering::Release);
         self.listeners.close_all();
@@ -463,6 +469,22 @@ impl Broker {
         };
         let _ = tokio::time::timeout(grace, everybody).await;
         self.core.stop.notify_waiters();
-        self.core.committer.flush();
+        let (flushed, wait) = tokio::sync::oneshot::channel();
+        let committer = Arc::clone(&self.core.committer);
+        self.core.spawner.spawn_blocking(Box::new(move || {
+            committer.flush();
+            // Nobody waits any more, when it took too long.
+            let _ = flushed.send(());
+        }));
+        if tokio::time::timeout(grace.max(FLUSH_AT_LEAST), wait)
+            .await
+            .is_err()
+        {
+            tracing::error!(
+                event = "store_behind",
+                bytes = self.core.committer.backlog_bytes(),
+                "the store did not take everything in time; what is missing was not acknowledged"
+            );
+        }
     }
 }

@@ -92,6 +92,8 @@ pub(crate) struct Commits {
     /// For everybody who waits for one batch.
     pub(crate) changed: Notify,
     pub(crate) failed: AtomicBool,
+    /// The store takes nothing for the time being; said once.
+    stalled: AtomicBool,
 }
 
 impl Commits {
@@ -129,6 +131,27 @@ impl martlet_storage::CommitListener for CommitEar {
         if let Some(core) = self.0.upgrade() {
             core.commits.moved.notify_one();
         }
+    }
+
+    fn stalled(&self, error: &str) {
+        let Some(core) = self.0.upgrade() else { return };
+        if !core.commits.stalled.swap(true, Ordering::AcqRel) {
+            tracing::error!(
+                event = "store_stalled",
+                error,
+                "nothing that must be stored is acknowledged until the store takes it"
+            );
+        }
+    }
+
+    fn recovered(&self) {
+        if let Some(core) = self.0.upgrade() {
+            core.commits.stalled.store(false, Ordering::Release);
+        }
+        tracing::info!(
+            event = "store_recovered",
+            "the store takes batches again; nothing was lost"
+        );
     }
 
     fn failed(&self, error: &str) {

@@ -8,7 +8,7 @@ use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use crate::bench::BenchArgs;
 use crate::client::args::{PubArgs, RrArgs, SubArgs};
-use crate::config::{DEFAULT_FILES, Format, Inputs, LogFormat};
+use crate::config::{DEFAULT_FILES, Format, Inputs, LogFormat, without_password};
 use crate::store::args::StoreArgs;
 
 const EXAMPLES: &str = "\
@@ -88,7 +88,7 @@ pub struct ConfigArgs {
     /// Private key (PEM) of that certificate
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     pub tls_key: Option<PathBuf>,
-    /// Where sessions and messages are kept: `embedded` (in a directory) or `memory`
+    /// Where sessions and messages are kept: `embedded` (in a directory), `memory`, or redis://HOST:PORT
     #[arg(long, value_name = "NAME")]
     pub storage: Option<String>,
     /// Directory of the embedded store; default martlet-data
@@ -128,9 +128,13 @@ impl ConfigArgs {
             ("log.format", "--log-format", format),
             ("pid_file", "--pid-file", pid_file),
         ];
-        let flags = flags.into_iter().filter_map(|(key, flag, value)| {
-            value.map(|value| (key.to_owned(), value.clone(), format!("{flag} {value}")))
-        });
+        let flags = flags
+            .into_iter()
+            .filter_map(|(key, flag, value): (_, _, Option<String>)| {
+                let value = value?;
+                let shown = without_password(&value);
+                Some((key.to_owned(), value, format!("{flag} {shown}")))
+            });
         Inputs {
             file: self.config.clone(),
             candidates: DEFAULT_FILES.iter().map(PathBuf::from).collect(),

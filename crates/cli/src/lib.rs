@@ -17,3 +17,4 @@ pub mod output;
 pub mod passwd;
 pub mod serve;
 pub mod store;
+pub mod stores;

@@ -119,6 +119,10 @@ pub enum StorageError {
     /// No space is left; the batch was not written. [`Storage::reopen`] may help later.
     #[error("no space is left for the store: {0}")]
     NoSpace(String),
+    /// The store cannot be reached. Whether the batch was applied is not known: the same batch is to be tried again, and
+    /// is applied once.
+    #[error("the store cannot be reached: {0}")]
+    Unavailable(String),
     /// Reading or writing failed. What was written last is unknown.
     #[error("the store cannot be read or written: {0}")]
     Io(String),
@@ -179,8 +183,9 @@ pub trait Storage: Send + Sync + 'static {
     /// the machine from the next [`Storage::sync`] on.
     ///
     /// # Errors
-    /// After [`StorageError::NoSpace`] nothing of the batch is in the store and it may be tried again; after any
-    /// other error the store is not to be written any more.
+    /// After [`StorageError::NoSpace`] nothing of the batch is in the store and it may be tried again, after
+    /// [`StorageError::Unavailable`] the next batch must be the same one; after any other error the store is not to be
+    /// written any more.
     fn apply(&self, writes: &[Write]) -> Result<(), StorageError>;
 
     /// Makes everything applied so far survive a power failure.
@@ -224,7 +229,7 @@ pub trait Storage: Send + Sync + 'static {
         read: &mut dyn FnMut(&[u8]),
     ) -> Result<bool, StorageError>;
 
-    /// Closes and opens the store again, after [`StorageError::NoSpace`].
+    /// Closes and opens the store again, after [`StorageError::NoSpace`] or [`StorageError::Unavailable`].
     ///
     /// # Errors
     /// See [`StorageError`].

@@ -6,6 +6,8 @@
 //!
 //! Deliberately absent: performance, and crashes of the machine, which need the backend's own tests.
 
+pub mod exchange;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 

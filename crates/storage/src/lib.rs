@@ -31,8 +31,8 @@ pub use backend::{KEY_BYTES_MAX, Storage, StorageError, Table, Usage, Value, Wri
 #[cfg(any(test, feature = "contract"))]
 pub use commit::ManualCommitter;
 pub use commit::{
-    CommitListener, CommitOptions, Committer, Fsync, GroupCommitter, ImmediateCommitter,
-    NullCommitter,
+    CommitListener, CommitOptions, CommitStats, Committer, Fsync, GroupCommitter, Histogram,
+    ImmediateCommitter, NullCommitter,
 };
 pub use ids::{Lsn, MessageId, SessionId, Timestamp};
 pub use load::{Opened, Visitor, load};

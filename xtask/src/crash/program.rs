@@ -68,6 +68,8 @@ impl Program {
         // Nothing may be dropped for want of room: who is away for three cycles has much to come.
         words.extend(["--set", "limits.queued_messages_max=1000000"]);
         words.extend(["--set", "limits.queued_bytes_max=1GiB"]);
+        // A client that waits for a store that is away is no slow client.
+        words.extend(["--set", "limits.connect_timeout=1m"]);
         let torn = if torn { ", torn writes" } else { "" };
         Ok(Self {
             file: program,

@@ -22,6 +22,7 @@ const EDGES: &[(&str, Allowed)] = &[
     ("codec", Allowed::Only(&[])),
     ("storage", Allowed::Only(&["codec", "topic"])),
     ("storage-embedded", Allowed::Only(&["storage"])),
+    ("storage-redis", Allowed::Only(&["storage"])),
     ("session", Allowed::Only(&["codec", "topic", "storage"])),
     ("transport", Allowed::Only(&[])),
     ("client", Allowed::Only(&["codec", "transport"])),
@@ -30,10 +31,7 @@ const EDGES: &[(&str, Allowed)] = &[
         "broker",
         Allowed::Only(&["codec", "topic", "session", "storage", "transport"]),
     ),
-    (
-        "cli",
-        Allowed::AllBut(&["storage-rocksdb", "storage-redis"]),
-    ),
+    ("cli", Allowed::AllBut(&[])),
     ("broker-bin", Allowed::AllBut(&[])),
     (
         "instructions",

@@ -61,7 +61,7 @@ fn check_ends_with_what_it_found() {
     );
     check(&["--origins"], 2, "--print");
     check(
-        &["--set", "storage.backend=redis"],
+        &["--set", "storage.backend=rocksdb"],
         1,
         "which this build does not contain",
     );

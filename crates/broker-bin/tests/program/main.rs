@@ -6,5 +6,6 @@ mod bench;
 mod clients;
 mod commands;
 mod doors;
+mod redis;
 mod serve;
 mod support;

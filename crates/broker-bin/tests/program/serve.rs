@@ -388,3 +388,42 @@ fn a_client_id_cannot_fake_a_line_of_the_log() {
         .find(|line| line.starts_with("2026-01-01T00:00:00Z  INFO forged"));
     assert_eq!(forged, None);
 }
+
+#[test]
+fn a_store_is_copied_while_the_broker_runs_on_it() {
+    let mut server = Server::start(&["--set", "storage.backup_path=copies"]);
+    let keep = |server: &Server, text: &str| {
+        let mut publish = server.client("pub", &["-t", "a", "-m", text, "-r", "-q", "1"]);
+        assert_eq!(run(&mut publish).code, Some(0));
+    };
+    keep(&server, "before");
+    server.running.signal("USR1");
+    let line = server.running.line("the store was copied to ");
+    let (_, path) = line
+        .split_once("the store was copied to ")
+        .expect("is there");
+    let path = path.split(' ').next().unwrap_or_default();
+    keep(&server, "after");
+    let root = server.directory.path();
+    let check = run(martlet(root).args(["store", "check", "--data", path]));
+    assert_eq!(check.code, Some(0), "{check:?}");
+    let directory = directory();
+    std::fs::rename(root.join(path), directory.path().join("martlet-data")).expect("is moved");
+    let copy = Server::start_in(directory, &[]);
+    let mut subscriber = copy.client("sub", &["-t", "a", "-C", "1"]);
+    assert_eq!(run(&mut subscriber).out, "before\n");
+}
+
+#[test]
+fn a_copy_of_nothing_is_refused_by_name() {
+    let check = |args: &[&str], words: &str| {
+        let mut server = Server::start(args);
+        server.running.signal("USR1");
+        server.running.line(words);
+    };
+    check(&[], "name a directory in storage.backup_path");
+    check(
+        &["--storage", "memory"],
+        "only the embedded store is copied",
+    );
+}

@@ -2,7 +2,7 @@
 //!
 //! Every thread adds to a shard of its own; a reader sums the shards. Each counter is exact; a [`Snapshot`] taken
 //! under load is not one instant over all of them. A task that handles a batch of packets counts into a [`Local`]
-//! on its stack and flushes it once. Deliberately absent: rates (see [`Loads`]), histograms, and counters of single
+//! on its stack and flushes it once. Deliberately absent: rates (see [`Loads`]), and counters of single
 //! clients.
 
 mod load;
@@ -18,6 +18,7 @@ use std::{
 
 use martlet_codec::{QoS, ReasonCode};
 use martlet_session::{DropReason, Sent};
+use martlet_storage::CommitStats;
 
 pub use load::{Load, Loads, Window};
 pub use names::{DROP_REASONS, Event, Gauge, Limit, drop_name, packet_name};
@@ -191,6 +192,7 @@ impl Counters {
             clients_connected,
             // A client may have come between the two loads.
             clients_maximum: self.clients_maximum.load(SeqCst).max(clients_connected),
+            store: CommitStats::default(),
         }
     }
 
@@ -322,6 +324,8 @@ pub struct Snapshot {
     pub clients_connected: u64,
     /// The most clients that were connected at one time.
     pub clients_maximum: u64,
+    /// What the store has done: how long commits take, how much shares one, disk use. From [`crate::Broker::counters`] only.
+    pub store: CommitStats,
 }
 
 impl Snapshot {

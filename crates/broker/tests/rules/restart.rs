@@ -124,6 +124,10 @@ async fn sessions_queues_and_retained_messages_come_back_in_order() {
         send(&mut publisher, publish("t/1", &text, QoS::AtLeastOnce, n)).await;
         expect_ack(&mut publisher, AckKind::PubAck, n).await;
     }
+    let store = broker.counters().store;
+    assert!(store.batches.sum() >= 300, "one for each message at least");
+    assert_eq!(store.batches.count(), store.commit_micros.count());
+    assert_eq!((store.stalls, store.backlog_bytes), (0, 0));
     let after = start(&crashed(&storage), 1);
     let mut sleeper = resumed(&after, "sleeper").await;
     for n in 2..300_u16 {

@@ -25,7 +25,7 @@ pub use settings::{
     CertAndKey, ClientCert, Identity, Listener, ListenerLimits, ListenerTls, ListenerUnix,
     ListenerWebSocket, Log, LogFormat, MinVersion, Program, Settings, Storage,
 };
-pub use storage::FsyncPolicy;
+pub use storage::{FsyncPolicy, without_password};
 pub use tree::{KeyPath, Origin, Step};
 
 use std::io::Read as _;

@@ -1,5 +1,5 @@
 //! The effective configuration as TOML or JSON, with the origin of each value if wanted. What is printed parses,
-//! password hashes excepted: they are hidden unless asked for.
+//! passwords and their hashes excepted: they are hidden unless asked for.
 
 use std::fmt::Write as _;
 
@@ -9,6 +9,7 @@ use toml::{Table, Value};
 use super::Loaded;
 use super::schema::to_table;
 use super::settings::Settings;
+use super::storage::without_password;
 use super::tree::{KeyPath, Step};
 
 /// The language to print in.
@@ -32,8 +33,8 @@ pub struct PrintOptions {
     pub secrets: bool,
 }
 
-/// The key whose value is hidden.
-const SECRET: &str = "password_hash";
+/// The keys whose values are hidden.
+const SECRETS: [&str; 2] = ["password_hash", "password"];
 
 pub(crate) fn print(loaded: &Loaded, options: PrintOptions) -> String {
     // Every setting has a TOML form; should one ever lack it, say so rather than print half.
@@ -55,7 +56,9 @@ pub(crate) fn print(loaded: &Loaded, options: PrintOptions) -> String {
 }
 
 fn hidden(path: &KeyPath, value: &Value, options: PrintOptions) -> bool {
-    !options.secrets && path.last_key() == Some(SECRET) && value.as_str() != Some("")
+    let text = value.as_str().unwrap_or_default();
+    let secret = path.last_key().is_some_and(|key| SECRETS.contains(&key));
+    !options.secrets && ((secret && !text.is_empty()) || without_password(text) != text)
 }
 
 /// Recursion ends at the depth of our own types.

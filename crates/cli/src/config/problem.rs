@@ -105,7 +105,9 @@ const HIDDEN: &str = "(hidden)";
 /// Cuts off what follows `password... =`: messages are pasted into tickets and forums.
 fn hide_secret(line: &str) -> Cow<'_, str> {
     let lower = line.to_ascii_lowercase();
-    let Some(word) = lower.find("password") else {
+    // An address may have one in it.
+    let address = lower.find("redis").filter(|_| line.contains('@'));
+    let Some(word) = lower.find("password").or(address.map(|_| 0)) else {
         return Cow::Borrowed(line);
     };
     let Some(equals) = lower[word..].find('=') else {

@@ -1,6 +1,7 @@
 //! What a serving process does besides serving: pid file, signals, listeners, banner, reload, service manager.
 
 pub mod activation;
+pub mod backup;
 pub mod banner;
 pub mod listeners;
 pub mod notify;

@@ -8,10 +8,11 @@ use crate::config::{Loaded, load};
 use crate::logging::LogHandle;
 
 /// Keys, or tables by their names, that are looked at only when the process starts.
-const AT_START: [&str; 7] = [
+const AT_START: [&str; 8] = [
     "pid_file",
     "log.format",
     "storage.backend",
+    "storage.password",
     "storage.path",
     "storage.fsync",
     "storage.fsync_interval",

@@ -1,4 +1,5 @@
-//! The signals a serving process listens to: SIGINT and SIGTERM to stop, SIGHUP to reload.
+//! The signals a serving process listens to: SIGINT and SIGTERM to stop, SIGHUP to reload, SIGUSR1 to
+//! copy the store.
 
 use std::io;
 
@@ -14,6 +15,8 @@ pub enum Signal {
     Terminate,
     /// SIGHUP.
     Reload,
+    /// SIGUSR1.
+    Backup,
 }
 
 impl Signal {
@@ -23,6 +26,7 @@ impl Signal {
             Self::Interrupt => 130,
             Self::Terminate => 143,
             Self::Reload => 129,
+            Self::Backup => 138,
         }
     }
 }
@@ -31,7 +35,7 @@ impl Signal {
 #[derive(Debug)]
 pub struct Signals {
     #[cfg(unix)]
-    streams: [(Stream, Signal); 3],
+    streams: [(Stream, Signal); 4],
 }
 
 impl Signals {
@@ -46,6 +50,7 @@ impl Signals {
                 (signal(SignalKind::interrupt())?, Signal::Interrupt),
                 (signal(SignalKind::terminate())?, Signal::Terminate),
                 (signal(SignalKind::hangup())?, Signal::Reload),
+                (signal(SignalKind::user_defined1())?, Signal::Backup),
             ],
         })
     }
@@ -62,11 +67,12 @@ impl Signals {
     /// Waits for the next signal.
     #[cfg(unix)]
     pub async fn next(&mut self) -> Signal {
-        let [(interrupt, a), (terminate, b), (hangup, c)] = &mut self.streams;
+        let [(interrupt, a), (terminate, b), (hangup, c), (user, d)] = &mut self.streams;
         tokio::select! {
             _ = interrupt.recv() => *a,
             _ = terminate.recv() => *b,
             _ = hangup.recv() => *c,
+            _ = user.recv() => *d,
         }
     }
 

@@ -4,10 +4,12 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
+use crate::stores::Place;
+
 /// Flags of `martlet store`.
 #[derive(Args, Clone, Debug)]
 #[command(
-    after_help = "The broker must not be running on the directory: it is locked, and a second user is refused with the \
+    after_help = "The broker must not be running on the store: it is locked, and a second user is refused with the \
     number of the\nfirst. Exit code: 0 when all is well, 1 when something is wrong with the store, 2 when the command \
     line is wrong."
 )]
@@ -26,7 +28,7 @@ pub enum StoreCommand {
     Dump(DumpArgs),
     /// Read every row and body and prove that they fit together
     Check(CheckStoreArgs),
-    /// Copy a store to a new directory
+    /// Copy a store (a directory) to a new directory
     Backup(BackupArgs),
     /// Make a store of a copy
     Restore(RestoreArgs),
@@ -41,15 +43,15 @@ pub enum StoreCommand {
 /// Where the store is.
 #[derive(Args, Clone, Debug)]
 pub struct PlaceArgs {
-    /// Directory of the store
+    /// Directory of the store, or redis://HOST:PORT (a password can be in MARTLET_STORAGE__PASSWORD)
     #[arg(
         long = "data",
-        value_name = "DIRECTORY",
+        value_name = "WHERE",
         default_value = "martlet-data",
         env = "MARTLET_STORAGE__PATH",
         hide_env_values = true
     )]
-    pub directory: PathBuf,
+    pub place: Place,
     /// Do not show progress
     #[arg(long, short)]
     pub quiet: bool,

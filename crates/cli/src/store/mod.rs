@@ -3,21 +3,32 @@
 //! Everything that was done is on the standard error stream, everything that was asked for on standard output.
 //! Deliberately absent: changing single rows, and the online backup of a running broker.
 
+#![cfg_attr(
+    not(feature = "redis"),
+    expect(
+        irrefutable_let_patterns,
+        reason = "a build with one backend has nothing to tell apart"
+    )
+)]
+
 pub mod args;
 mod progress;
 #[cfg(test)]
 mod tests;
 
+use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Write as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use martlet_storage::transfer::{self, TransferError};
 use martlet_storage::{Storage as _, Table};
-use martlet_storage_embedded::{EmbeddedOptions, EmbeddedStorage, OpenReport};
+use martlet_storage_embedded::EmbeddedStorage;
 
 use crate::output::stderr_line;
+use crate::stores::{How, Opened, Place, Store};
 use args::{
     BackupArgs, CheckStoreArgs, DumpArgs, ExportArgs, ImportArgs, InfoArgs, PlaceArgs, RestoreArgs,
     StoreArgs, StoreCommand,
@@ -85,55 +96,94 @@ fn written(result: io::Result<()>) -> Result<(), Failure> {
     })
 }
 
-/// Opens a store that exists, and says what was out of the ordinary.
-fn open(path: &Path, options: &EmbeddedOptions) -> Result<(EmbeddedStorage, OpenReport), Failure> {
-    let (storage, report) = options.open(path)?;
-    for remark in report.remarks() {
-        stderr_line(&format!("{}: {remark}", path.display()));
+/// Opens a store, and says what was out of the ordinary.
+fn open(args: &PlaceArgs, how: How) -> Result<Opened, Failure> {
+    let password = std::env::var("MARTLET_STORAGE__PASSWORD").unwrap_or_default();
+    let place = args.place.clone().with_password(&password);
+    let opened = place.open(how)?;
+    for remark in &opened.remarks {
+        stderr_line(&format!("{place}: {remark}"));
     }
-    Ok((storage, report))
+    Ok(opened)
 }
 
-fn reading() -> EmbeddedOptions {
-    EmbeddedOptions::default().read_only(true)
+/// Opens a directory for what only files can do.
+fn open_files(
+    args: &PlaceArgs,
+    what: &str,
+) -> Result<(PathBuf, Arc<EmbeddedStorage>, u64), Failure> {
+    let Place::Embedded(path) = &args.place else {
+        return Err(Failure(format!(
+            "{}: cannot {what} what is no directory; the server has its own ways, and `martlet store export` writes \
+             every row",
+            args.place
+        )));
+    };
+    let opened = open(args, writing())?;
+    let batch = opened.store.last_batch();
+    match opened.store {
+        Store::Embedded(storage, _) => Ok((path.clone(), storage, batch)),
+        #[cfg(feature = "redis")]
+        Store::Redis(_) => Err(Failure(format!("{} is no directory", args.place))),
+    }
 }
 
-fn writing() -> EmbeddedOptions {
-    EmbeddedOptions::default().create(false)
+fn reading() -> How {
+    How {
+        read_only: true,
+        create: false,
+        ..How::default()
+    }
+}
+
+fn writing() -> How {
+    How {
+        create: false,
+        ..How::default()
+    }
 }
 
 fn info(args: &InfoArgs, out: &mut dyn io::Write) -> Result<Verdict, Failure> {
-    let path = &args.place.directory;
-    let (storage, report) = open(path, &reading())?;
-    let usage = storage.usage();
-    let rows = Table::ALL.map(|table| (table.name(), storage.rows(table)));
+    let place = &args.place.place;
+    let Opened { store, .. } = open(&args.place, reading())?;
+    let usage = store.storage().usage();
+    let mut rows = Vec::new();
+    for table in Table::ALL {
+        rows.push((table.name(), store.rows(table)?));
+    }
+    let (backend, format, batch) = (store.backend(), store.format(), store.last_batch());
     let text = if args.json {
         let rows: serde_json::Map<String, serde_json::Value> = rows
             .into_iter()
             .map(|(name, count)| (name.to_owned(), count.into()))
             .collect();
-        let value = serde_json::json!({
-            "path": path.display().to_string(),
-            "backend": "embedded",
-            "format": martlet_storage_embedded::FORMAT,
-            "last_batch": report.last_batch,
-            "files": report.segments,
-            "disk_bytes": usage.disk_bytes,
-            "live_bytes": usage.live_bytes,
-            "torn": report.torn,
+        let mut value = serde_json::json!({
+            "path": place.to_string(),
+            "backend": backend,
+            "format": format,
+            "last_batch": batch,
             "rows": rows,
         });
+        if let Store::Embedded(_, report) = &store {
+            value["files"] = report.segments.into();
+            value["disk_bytes"] = usage.disk_bytes.into();
+            value["live_bytes"] = usage.live_bytes.into();
+            value["torn"] = report.torn.into();
+        }
         format!("{value}\n")
     } else {
-        let mut text = format!(
-            "{}: embedded store, format {}\nlast batch {}, {} files, {} on disk, {} of use\n",
-            path.display(),
-            martlet_storage_embedded::FORMAT,
-            report.last_batch,
-            report.segments,
-            bytes(usage.disk_bytes),
-            bytes(usage.live_bytes)
-        );
+        let mut text = format!("{place}: {backend} store, format {format}\nlast batch {batch}");
+        if let Store::Embedded(_, report) = &store {
+            // Writing to a string cannot fail.
+            let _ = write!(
+                text,
+                ", {} files, {} on disk, {} of use",
+                report.segments,
+                bytes(usage.disk_bytes),
+                bytes(usage.live_bytes)
+            );
+        }
+        text.push('\n');
         for (name, count) in rows.into_iter().filter(|(_, count)| *count > 0) {
             text.push_str(&row_line(name, count));
         }
@@ -143,7 +193,7 @@ fn info(args: &InfoArgs, out: &mut dyn io::Write) -> Result<Verdict, Failure> {
     Ok(Verdict::Well)
 }
 
-fn row_line(name: &str, count: usize) -> String {
+fn row_line(name: &str, count: u64) -> String {
     format!("{name:<13} {count:>10}\n")
 }
 
@@ -158,7 +208,7 @@ fn dump(args: &DumpArgs, out: &mut dyn io::Write) -> Result<Verdict, Failure> {
             "there is no table `{name}`; there are {known}"
         )));
     }
-    let (storage, _) = open(&args.place.directory, &reading())?;
+    let storage = open(&args.place, reading())?.store.storage();
     let mut out = io::BufWriter::new(out);
     let mut verdict = Verdict::Well;
     for table in Table::ALL {
@@ -183,33 +233,37 @@ fn dump(args: &DumpArgs, out: &mut dyn io::Write) -> Result<Verdict, Failure> {
 }
 
 fn check(args: &CheckStoreArgs) -> Result<Verdict, Failure> {
-    let path = &args.place.directory;
-    let options = if args.repair {
-        writing().accept_loss(args.accept_loss)
+    let place = &args.place.place;
+    let how = if args.repair {
+        How {
+            accept_loss: args.accept_loss,
+            ..writing()
+        }
     } else {
         reading()
     };
-    let (storage, report) = open(path, &options)?;
+    let Opened { store, lost, .. } = open(&args.place, how)?;
+    let storage = store.storage();
     let mut progress = Progress::new("check", !args.place.quiet);
-    let checked = transfer::check(&storage, &mut |done| progress.at(done, None))?;
+    let checked = transfer::check(&*storage, &mut |done| progress.at(done, None))?;
     drop(progress);
     for problem in &checked.problems {
-        stderr_line(&format!("{}: {problem}", path.display()));
+        stderr_line(&format!("{place}: {problem}"));
     }
     let more = checked.problem_count - checked.problems.len() as u64;
     if more > 0 {
-        stderr_line(&format!("{}: and {more} more", path.display()));
+        stderr_line(&format!("{place}: and {more} more"));
     }
     stderr_line(&checked.totals.to_string());
-    if checked.problem_count > 0 || !report.lost.is_empty() {
+    if checked.problem_count > 0 || lost > 0 {
         stderr_line(&format!(
             "{}: {} problems",
-            path.display(),
-            checked.problem_count + report.lost.len() as u64
+            place,
+            checked.problem_count + lost
         ));
         return Ok(Verdict::Wrong);
     }
-    stderr_line(&format!("{}: every row fits", path.display()));
+    stderr_line(&format!("{place}: every row fits"));
     Ok(Verdict::Well)
 }
 
@@ -233,16 +287,25 @@ fn copy(
 }
 
 fn backup(args: &BackupArgs) -> Result<Verdict, Failure> {
-    let (storage, _) = open(&args.place.directory, &writing())?;
+    let (_, storage, _) = open_files(&args.place, "back up")?;
     copy(&storage, &args.to, "backup", args.place.quiet)?;
     Ok(Verdict::Well)
 }
 
 fn restore(args: &RestoreArgs) -> Result<Verdict, Failure> {
-    let to = &args.place.directory;
-    let (storage, _) = open(&args.from, &writing())?;
+    let Place::Embedded(to) = &args.place.place else {
+        return Err(Failure(format!(
+            "{}: cannot restore a copy of a directory there; `martlet store export` and `import` carry it",
+            args.place.place
+        )));
+    };
+    let from = PlaceArgs {
+        place: Place::Embedded(args.from.clone()),
+        ..args.place.clone()
+    };
+    let (_, storage, _) = open_files(&from, "restore")?;
     let mut progress = Progress::new("check", !args.place.quiet);
-    let checked = transfer::check(&storage, &mut |done| progress.at(done, None))?;
+    let checked = transfer::check(&*storage, &mut |done| progress.at(done, None))?;
     drop(progress);
     if let Some(problem) = checked.problems.first() {
         return Err(Failure(format!(
@@ -260,14 +323,14 @@ fn restore(args: &RestoreArgs) -> Result<Verdict, Failure> {
 }
 
 fn compact(args: &PlaceArgs) -> Result<Verdict, Failure> {
-    let (storage, _) = open(&args.directory, &writing())?;
+    let (path, storage, _) = open_files(args, "compact")?;
     let before = storage.usage().disk_bytes;
     let mut progress = Progress::new("compact", !args.quiet);
     storage.compact(&mut |done, total| progress.at(done, Some(total)))?;
     drop(progress);
     stderr_line(&format!(
         "{}: {} before, {} now",
-        args.directory.display(),
+        path.display(),
         bytes(before),
         bytes(storage.usage().disk_bytes)
     ));
@@ -275,11 +338,11 @@ fn compact(args: &PlaceArgs) -> Result<Verdict, Failure> {
 }
 
 fn export(args: &ExportArgs, out: &mut dyn io::Write) -> Result<Verdict, Failure> {
-    let (storage, _) = open(&args.place.directory, &reading())?;
+    let storage = open(&args.place, reading())?.store.storage();
     let mut progress = Progress::new("export", !args.place.quiet);
     let mut told = |done| progress.at(done, None);
     let totals = if args.to == Path::new("-") {
-        match transfer::export(&storage, out, &mut told) {
+        match transfer::export(&*storage, out, &mut told) {
             Err(TransferError::Io(error)) => {
                 written(Err(error))?;
                 return Ok(Verdict::Wrong);
@@ -295,7 +358,7 @@ fn export(args: &ExportArgs, out: &mut dyn io::Write) -> Result<Verdict, Failure
             .create_new(true)
             .open(&args.to)
             .map_err(named)?;
-        let totals = transfer::export(&storage, &mut file, &mut told)?;
+        let totals = transfer::export(&*storage, &mut file, &mut told)?;
         file.sync_all().map_err(named)?;
         totals
     };
@@ -313,10 +376,10 @@ fn import(args: &ImportArgs) -> Result<Verdict, Failure> {
             .map_err(|error| Failure(format!("{}: {error}", args.from.display())))?;
         Box::new(BufReader::new(file))
     };
-    let (storage, _) = open(&args.place.directory, &EmbeddedOptions::default())?;
+    let storage = open(&args.place, How::default())?.store.storage();
     let mut progress = Progress::new("import", !args.place.quiet);
     let mut told = |done| progress.at(done, None);
-    let totals = transfer::import(&storage, &mut *input, &mut told)?;
+    let totals = transfer::import(&*storage, &mut *input, &mut told)?;
     drop(progress);
     stderr_line(&totals.to_string());
     Ok(Verdict::Well)

@@ -3,13 +3,13 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
+use martlet_storage::contract::exchange::session;
 use martlet_storage::{
     CommitListener, CommitOptions, Committer, GroupCommitter, Lsn, Storage, StorageError,
     Timestamp, load,
 };
 use martlet_storage_embedded::{Act, EmbeddedOptions, Probe, Verdict};
 
-use crate::exchange::session;
 use crate::support::{Disk, batches, contents, directory, states};
 
 #[test]

@@ -3,13 +3,13 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use martlet_storage::contract::exchange::{exchange, message};
 use martlet_storage::{
     Group, Lsn, MessageId, OutboundRow, QueuedRow, SessionId, SessionRecord, Storage, StoreOp,
     SubscriptionRow, Timestamp, Visitor, load,
 };
 use martlet_storage_embedded::{EmbeddedOptions, FORMAT};
 
-use crate::exchange::{exchange, message};
 use crate::support::{contents, copy, directory, open};
 
 fn fixtures() -> PathBuf {

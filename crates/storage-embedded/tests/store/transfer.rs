@@ -2,10 +2,10 @@
 
 use std::io::Cursor;
 
+use martlet_storage::contract::exchange::exchange;
 use martlet_storage::transfer::{Checked, TransferError, check, describe, export, import};
 use martlet_storage::{Group, Lsn, MemoryStorage, Storage, Table, Timestamp, load};
 
-use crate::exchange::exchange;
 use crate::support::{contents, delete, directory, log, open, put};
 
 /// A store in which the first `count` batches of the exchange were committed.

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
-use super::{CommitListener, Committer};
+use super::{CommitListener, CommitStats, Committer};
 use crate::backend::{Storage, StorageError};
 use crate::op::StoreOp;
 use crate::planner::{Group, Planner};
@@ -39,11 +39,15 @@ pub struct CommitOptions {
     /// The time of the last commit is written at least this often, so that after a crash it is known when
     /// sessions were last connected. Not synced on its own. Default one second.
     pub heartbeat: Duration,
-    /// How long to wait before a full store is tried again. Default one second.
+    /// How long to wait before a full store is tried again, and the longest wait for one that cannot be reached, whose
+    /// waits begin with a sixteenth of it and double. Default one second.
     pub retry_after: Duration,
     /// Name of the thread. Default `martlet-store`.
     pub thread_name: String,
 }
+
+/// The first wait for a store that is away, as a part of the longest.
+const BACK_OFF_STEPS: u32 = 16;
 
 impl Default for CommitOptions {
     fn default() -> Self {
@@ -74,6 +78,7 @@ struct Shared<S> {
     watermark: AtomicU64,
     backlog: AtomicUsize,
     listener: Mutex<Option<Arc<dyn CommitListener>>>,
+    stats: Mutex<CommitStats>,
 }
 
 struct Inbox {
@@ -113,6 +118,7 @@ impl<S: Storage> GroupCommitter<S> {
             watermark: AtomicU64::new(lsn.get()),
             backlog: AtomicUsize::new(0),
             listener: Mutex::new(None),
+            stats: Mutex::default(),
         });
         let of_thread = Arc::clone(&shared);
         let thread = std::thread::Builder::new()
@@ -240,6 +246,8 @@ impl<S: Storage> Worker<'_, S> {
         let Some(last) = batches.last().map(|(lsn, _)| *lsn) else {
             return Ok(());
         };
+        let begin = Instant::now();
+        let count = batches.len() as u64;
         let mut group = Group::default();
         let mut weight = 0;
         for (lsn, ops) in batches {
@@ -255,6 +263,13 @@ impl<S: Storage> Worker<'_, S> {
                 self.sync_if_due()?;
             }
             Fsync::Never => {}
+        }
+        {
+            let mut stats = self.shared.stats.lock();
+            stats
+                .commit_micros
+                .record(begin.elapsed().as_micros() as u64);
+            stats.batches.record(count);
         }
         {
             // Under the lock, so that nobody misses the move between looking and sleeping.
@@ -279,31 +294,52 @@ impl<S: Storage> Worker<'_, S> {
         Ok(())
     }
 
-    /// Applies a group; on a full disk, again and again.
+    /// Applies a group; on a full disk or a store that is away, again and again.
     fn apply(&self, writes: &[crate::Write]) -> Result<(), StorageError> {
+        let mut stalled = false;
+        let mut back_off = self.options.retry_after / BACK_OFF_STEPS;
         loop {
-            match self.shared.storage.apply(writes) {
-                Err(error @ StorageError::NoSpace(_)) => {
-                    if let Some(listener) = self.shared.listener() {
-                        listener.stalled(&error.to_string());
-                    }
-                    if self.wait_for_space() {
-                        return Err(error);
-                    }
-                    match self.shared.storage.reopen() {
-                        // Without reopening, trying the same handle again is all that can be done.
-                        Ok(()) | Err(StorageError::Unsupported(_) | StorageError::NoSpace(_)) => {}
-                        Err(other) => return Err(other),
-                    }
+            let (error, wait) = match self.shared.storage.apply(writes) {
+                Err(error @ StorageError::NoSpace(_)) => (error, self.options.retry_after),
+                Err(error @ StorageError::Unavailable(_)) => {
+                    let wait = back_off;
+                    back_off = (back_off * 2).min(self.options.retry_after);
+                    (error, wait)
                 }
-                other => return other,
+                other => {
+                    if stalled
+                        && other.is_ok()
+                        && let Some(listener) = self.shared.listener()
+                    {
+                        listener.recovered();
+                    }
+                    return other;
+                }
+            };
+            stalled = true;
+            self.shared.stats.lock().stalls += 1;
+            if let Some(listener) = self.shared.listener() {
+                listener.stalled(&error.to_string());
+            }
+            if self.wait_for_store(wait) {
+                return Err(error);
+            }
+            match self.shared.storage.reopen() {
+                // Without reopening, trying the same handle again is all that can be done.
+                Ok(())
+                | Err(
+                    StorageError::Unsupported(_)
+                    | StorageError::NoSpace(_)
+                    | StorageError::Unavailable(_),
+                ) => {}
+                Err(other) => return Err(other),
             }
         }
     }
 
-    /// Sleeps for `retry_after`; whether the committer is being stopped.
-    fn wait_for_space(&self) -> bool {
-        let deadline = Instant::now() + self.options.retry_after;
+    /// Sleeps; whether the committer is being stopped.
+    fn wait_for_store(&self, wait: Duration) -> bool {
+        let deadline = Instant::now() + wait;
         let mut inbox = self.shared.inbox.lock();
         // Submissions wake the thread as well; they do not make room.
         while !inbox.stopping {
@@ -354,6 +390,13 @@ impl<S: Storage> Committer for GroupCommitter<S> {
 
     fn backlog_bytes(&self) -> usize {
         self.shared.backlog.load(Ordering::Acquire)
+    }
+
+    fn stats(&self) -> CommitStats {
+        let mut stats = self.shared.stats.lock().clone();
+        stats.backlog_bytes = self.backlog_bytes() as u64;
+        stats.usage = self.shared.storage.usage();
+        stats
     }
 
     fn flush(&self) {

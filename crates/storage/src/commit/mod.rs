@@ -6,6 +6,7 @@ mod group;
 mod immediate;
 #[cfg(any(test, feature = "contract"))]
 mod manual;
+mod stats;
 
 #[cfg(test)]
 mod tests;
@@ -20,6 +21,7 @@ pub use group::{CommitOptions, Fsync, GroupCommitter};
 pub use immediate::{ImmediateCommitter, NullCommitter};
 #[cfg(any(test, feature = "contract"))]
 pub use manual::ManualCommitter;
+pub use stats::{CommitStats, Histogram};
 
 /// Called by the committer, on its own thread, after the watermark moved. Implementations return soon.
 pub trait CommitListener: Send + Sync {
@@ -27,10 +29,13 @@ pub trait CommitListener: Send + Sync {
     fn committed(&self, watermark: Lsn);
     /// The store can acknowledge nothing any more. The watermark stays where it is for ever.
     fn failed(&self, error: &str);
-    /// The store is out of space; the same batches are tried again until there is room.
+    /// The store is out of space or cannot be reached; the same batches are tried again until they are written. Called
+    /// for each attempt.
     fn stalled(&self, error: &str) {
         let _ = error;
     }
+    /// What stalled was written.
+    fn recovered(&self) {}
 }
 
 /// The broker's side of the store: submit batches, watch the watermark.
@@ -43,6 +48,10 @@ pub trait Committer: Send + Sync {
     fn set_listener(&self, listener: Arc<dyn CommitListener>);
     /// Bytes submitted and not yet committed.
     fn backlog_bytes(&self) -> usize;
+    /// What was committed, how long it took, and what the store takes.
+    fn stats(&self) -> CommitStats {
+        CommitStats::default()
+    }
     /// Waits until everything submitted is committed, or nothing can be any more; for shutdown.
     fn flush(&self);
     /// Reads bodies of queued messages and hands each to `read`, `None` where it does not exist. Blocks on

@@ -140,6 +140,7 @@ struct Heard {
     committed: Vec<Lsn>,
     failed: Vec<String>,
     stalled: usize,
+    recovered: usize,
 }
 
 impl Ear {
@@ -170,6 +171,9 @@ impl CommitListener for Ear {
     }
     fn stalled(&self, _error: &str) {
         self.hear(|heard| heard.stalled += 1);
+    }
+    fn recovered(&self) {
+        self.hear(|heard| heard.recovered += 1);
     }
 }
 
@@ -331,19 +335,26 @@ fn failures_stop_acknowledging_for_ever() {
 }
 
 #[test]
-fn a_full_disk_is_tried_again() {
-    let probe = Probe::new();
-    let options = CommitOptions {
-        retry_after: Duration::from_millis(1),
-        ..CommitOptions::default()
-    };
-    let (committer, ear) = start(&probe, options);
-    probe.set(Fault::Apply(StorageError::NoSpace("0 bytes left".into())));
-    let last = committer.submit(vec![session(1)]);
-    committer.flush();
-    assert_eq!(committer.watermark(), last);
-    assert_eq!(probe.log.lock().reopened, 1);
-    assert!(ear.heard.lock().stalled >= 1 && ear.heard.lock().failed.is_empty());
+fn a_store_that_is_full_or_away_is_tried_again() {
+    for error in [
+        StorageError::NoSpace("0 bytes left".into()),
+        StorageError::Unavailable("connection refused".into()),
+    ] {
+        let probe = Probe::new();
+        let options = CommitOptions {
+            retry_after: Duration::from_millis(1),
+            ..CommitOptions::default()
+        };
+        let (committer, ear) = start(&probe, options);
+        probe.set(Fault::Apply(error));
+        let last = committer.submit(vec![session(1)]);
+        committer.flush();
+        assert_eq!(committer.watermark(), last);
+        assert_eq!(probe.log.lock().reopened, 1);
+        let heard = ear.heard.lock();
+        assert!(heard.stalled >= 1 && heard.failed.is_empty());
+        assert_eq!(heard.recovered, 1);
+    }
 }
 
 #[test]
