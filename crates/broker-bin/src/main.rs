@@ -10,6 +10,11 @@ use martlet_cli::{bench, check, client, init, output, passwd};
 mod serve;
 mod store;
 
+/// Gives memory back when clients have left, which the allocators of C libraries hardly do (`docs/performance.md`).
+#[cfg(unix)]
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 fn main() -> ExitCode {
     let command = match args::parse(std::env::args_os()) {
         Ok(command) => command,
