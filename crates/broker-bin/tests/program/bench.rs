@@ -52,7 +52,7 @@ fn workloads_that_are_more_than_traffic() {
             "subscribes_per_second",
         ),
         (
-            "wildcard --filters 500 --topics 5 -q 1",
+            "wildcard --filters 500 --topics 5 -q 1 --window 50",
             "unsubscribes_per_second",
         ),
         ("connect --count 300", "connections_per_second"),
