@@ -15,6 +15,7 @@ mod crash;
 mod fuzz;
 mod instructions;
 mod interop;
+mod simulate;
 mod stall;
 mod tidy;
 mod workspace;
@@ -46,6 +47,9 @@ enum Task {
     Instructions(instructions::Options),
     /// Kill the broker at random moments and compare what it kept with what it acknowledged
     Crash(crash::Options),
+    /// Run the core in a deterministic simulator, with faults of the network and the disk, from numbered seeds
+    #[command(disable_help_flag = true)]
+    Simulate(simulate::Options),
     /// Hold thousands of stalled connections open while a pair of clients goes on and new ones get in
     Stall(stall::Options),
     /// Report which statements of the specifications a test shows, and whether the tests can fail
@@ -84,6 +88,7 @@ fn main() -> ExitCode {
         Task::Bench(options) => bench::run(&options),
         Task::Instructions(options) => instructions::run(&options),
         Task::Crash(options) => crash::run(&options),
+        Task::Simulate(options) => simulate::run(&options),
         Task::Stall(options) => stall::run(&options),
         Task::Conformance(options) => conformance::run(&options),
     };

@@ -11,7 +11,7 @@ use martlet_session::{Effects, OutboundLimits, Overflow, Publication};
 use martlet_storage::{
     Committer, Lsn, Message, MessageHead, MessageId, Opened, SessionId, StoreOp, Timestamp,
 };
-use parking_lot::Mutex;
+use martlet_sync::Mutex;
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use tokio::sync::Notify;
 
@@ -201,8 +201,9 @@ impl Core {
             retained: Retained::new(
                 parts.config.limits.retained_messages_max,
                 parts.config.limits.retained_bytes_max,
+                parts.seed,
             ),
-            directory: Directory::default(),
+            directory: Directory::new(parts.seed),
             timers: Timers::default(),
             users: ConnectedUsers::default(),
             flapping: Flapping::default(),

@@ -4,17 +4,15 @@
 //! does the newcomer see the session. Takeover, clean start, expiry and kick all come this way (architecture
 //! rule 6), so there is never more than one owner. Deliberately absent: what happens to a session; see `lifecycle`.
 
-use std::{
-    hash::BuildHasher,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
 };
 
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
-use parking_lot::Mutex;
+use martlet_sync::Mutex;
+use martlet_topic::TopicHasher;
 use tokio::sync::Semaphore;
 
 use crate::session::Session;
@@ -27,7 +25,7 @@ type Shard = Mutex<HashMap<Arc<str>, Arc<Slot>, RandomState>>;
 /// Sessions by client id.
 pub(crate) struct Directory {
     shards: Box<[Shard]>,
-    hasher: RandomState,
+    hasher: TopicHasher,
     sessions: AtomicUsize,
 }
 
@@ -54,23 +52,22 @@ impl Default for Slot {
     }
 }
 
-impl Default for Directory {
-    fn default() -> Self {
+impl Directory {
+    /// An empty one. `seed` decides which client ids share a shard.
+    pub(crate) fn new(seed: u64) -> Self {
         let shards = (0..SHARDS)
             .map(|_| Mutex::new(HashMap::with_hasher(RandomState::default())))
             .collect();
         Self {
             shards,
-            hasher: RandomState::default(),
+            hasher: TopicHasher::with_seed(seed),
             sessions: AtomicUsize::new(0),
         }
     }
-}
 
-impl Directory {
     /// A hash of `client_id` that is stable while the broker runs.
     pub(crate) fn hash(&self, client_id: &str) -> u64 {
-        self.hasher.hash_one(client_id)
+        self.hasher.hash(client_id)
     }
 
     fn shard(&self, client_id: &str) -> &Shard {
@@ -172,7 +169,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_unused_client_id_leaves_nothing_behind() {
-        let directory = Directory::default();
+        let directory = Directory::new(1);
         let id: Arc<str> = Arc::from("a");
         drop(directory.claim(&id).await);
         assert!(directory.shards.iter().all(|shard| shard.lock().is_empty()));
@@ -181,7 +178,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_second_claim_waits_for_the_first() {
-        let directory = Directory::default();
+        let directory = Directory::new(1);
         let id: Arc<str> = Arc::from("a");
         let first = directory.claim(&id).await;
         assert!(directory.try_claim(&id).is_none());

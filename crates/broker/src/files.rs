@@ -6,7 +6,7 @@
 
 use std::{fmt, fs::File, io};
 
-use parking_lot::Mutex;
+use martlet_sync::Mutex;
 
 /// Descriptors a broker needs besides its connections: listeners, timers, logs, the files of a store.
 const BESIDES_CONNECTIONS: u64 = 64;

@@ -39,6 +39,9 @@ mod timers;
 mod users;
 mod work;
 
+#[cfg(all(martlet_loom, martlet_simulate))]
+compile_error!("loom and the simulator each want the locks for themselves");
+
 pub use broker::{Broker, Builder, ConfigError};
 pub use flapping::Banned;
 pub use listen::ListenerInfo;

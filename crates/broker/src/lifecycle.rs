@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 use martlet_codec::ReasonCode;
 use martlet_session::{Effects, Link, Mount};
 use martlet_storage::{Lsn, SessionId, SessionRecord, StoreOp, Timestamp, WillRecord};
+use martlet_sync::Planted;
 
 use crate::{
     bodies,
@@ -68,6 +69,9 @@ impl Core {
         let client_id = Arc::clone(&request.identity.client_id);
         let claim = self.directory.claim(&client_id).await;
         if let Some(old) = claim.session() {
+            if Planted::TakeoverDropsGated.is_active() {
+                self.deferred.discard(old.id);
+            }
             self.take_over(&old).await;
         }
         let mut lsn = Lsn::ZERO;
@@ -363,7 +367,7 @@ impl Core {
         }
         self.counters.event(Event::SessionEnded);
         self.hooks.session_ended(&session.client_id);
-        if session.durable {
+        if session.durable && !Planted::DeadIncarnation.is_active() {
             self.submit(vec![StoreOp::DeleteSession {
                 session: session.id,
             }])

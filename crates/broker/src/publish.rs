@@ -16,7 +16,7 @@ use std::{
 use martlet_codec::{PacketId, QoS};
 use martlet_session::{Delivery, DropReason, FanOut, Offered, Publication};
 use martlet_storage::{Lsn, Message, MessageId, SessionId, StoreOp, Timestamp};
-use parking_lot::Mutex;
+use martlet_sync::{Mutex, Planted};
 
 use crate::{
     bodies,
@@ -70,6 +70,15 @@ impl DeferredQueue {
 
     fn done(&self) {
         self.pending.fetch_sub(1, Ordering::Release);
+    }
+
+    /// Forgets what `publisher` sent: a bug, which the simulator plants.
+    pub(crate) fn discard(&self, publisher: SessionId) {
+        let mut waiting = self.waiting.lock();
+        let before = waiting.len();
+        waiting.retain(|deferred| deferred.message.head().publisher != publisher);
+        self.pending
+            .fetch_sub(before - waiting.len(), Ordering::Release);
     }
 }
 
@@ -126,8 +135,14 @@ impl Core {
         }
         self.gather(publication, nodes, with.origin_hash, sink);
         let matched = !sink.merge.recipients.is_empty();
-        let mut lsn = self.store(publication, with.received, with.ops, sink);
+        let ops = self.rows(publication, with.received, with.ops, sink);
         let recipients = std::mem::take(&mut sink.merge.recipients);
+        if Planted::AcknowledgedBeforeInserted.is_active() {
+            self.deliver_all(publication, &recipients, sink, now);
+            let lsn = self.submit(ops);
+            return Routed { matched, lsn };
+        }
+        let mut lsn = self.submit(ops);
         if publication.head.qos == QoS::ExactlyOnce
             && (lsn > self.committer.watermark() || self.deferred.is_pending())
         {
@@ -350,9 +365,21 @@ impl Core {
         &self,
         publication: &mut Publication<'_>,
         received: Option<Received>,
-        mut ops: Vec<StoreOp>,
+        ops: Vec<StoreOp>,
         sink: &mut Sink,
     ) -> Lsn {
+        let ops = self.rows(publication, received, ops, sink);
+        self.submit(ops)
+    }
+
+    /// What that batch consists of.
+    fn rows(
+        &self,
+        publication: &mut Publication<'_>,
+        received: Option<Received>,
+        mut ops: Vec<StoreOp>,
+        sink: &mut Sink,
+    ) -> Vec<StoreOp> {
         let queued = |recipient: &&Recipient| {
             recipient.session.durable && recipient.qos.min(publication.head.qos) > QoS::AtMostOnce
         };
@@ -386,11 +413,7 @@ impl Core {
         if let Some(Received { session, packet_id }) = received {
             ops.push(StoreOp::PutInbound { session, packet_id });
         }
-        if ops.is_empty() {
-            Lsn::ZERO
-        } else {
-            self.committer.submit(ops)
-        }
+        ops
     }
 
     /// Delivers what waited for a commit up to `watermark`.

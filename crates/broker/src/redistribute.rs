@@ -8,6 +8,7 @@ use std::{num::NonZeroU32, sync::Arc};
 use martlet_codec::QoS;
 use martlet_session::{Delivery, Effects, Publication, Row, RowBody};
 use martlet_storage::{Lsn, Message, MessageHead, MessageId, SessionId, StoreOp, Timestamp};
+use martlet_sync::Planted;
 
 use crate::{
     core::Core,
@@ -71,7 +72,10 @@ impl Core {
                 .half
                 .take_unsent_shared(group.tag(), with_inflight, &mut rows, &mut effects);
         });
-        let deletions = std::mem::take(&mut effects.ops);
+        let mut deletions = std::mem::take(&mut effects.ops);
+        if Planted::DoubledShareMove.is_active() {
+            deletions.clear();
+        }
         let moves = rows
             .into_iter()
             .filter_map(|row| self.plan(row, session, group))

@@ -19,8 +19,8 @@
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering, fence};
 
 use martlet_storage::{Message, Timestamp};
+use martlet_sync::{Mutex, MutexGuard, Planted, RwLock};
 use martlet_topic::{Cursor, HasTopic, RetainedTree, TopicFilter, TopicHasher, TopicName};
-use parking_lot::{Mutex, MutexGuard, RwLock};
 
 /// A selective walk seeks in every shard that is not empty, a publisher shares its lock with 1/63 of the topics.
 const SHARDS: usize = 64;
@@ -93,8 +93,8 @@ pub(crate) struct Place {
 
 impl Retained {
     /// An empty store that keeps at most `max_count` messages of `max_bytes` in all, topics and properties
-    /// included.
-    pub(crate) fn new(max_count: usize, max_bytes: u64) -> Self {
+    /// included. `seed` decides which topics share a shard.
+    pub(crate) fn new(max_count: usize, max_bytes: u64, seed: u64) -> Self {
         let shard = || {
             RwLock::new(Shard {
                 topics: RetainedTree::new(),
@@ -103,7 +103,7 @@ impl Retained {
             })
         };
         Self {
-            hasher: TopicHasher::random(),
+            hasher: TopicHasher::with_seed(seed),
             shards: (0..SHARDS).map(|_| shard()).collect(),
             turns: (0..SHARDS).map(|_| Mutex::new(())).collect(),
             occupied: AtomicU64::new(0),
@@ -207,6 +207,26 @@ impl Retained {
     /// `visit` runs under the lock that keeps publishers from replacing the message: it may offer it to an
     /// outbox, and must not wait or come back here.
     pub(crate) fn walk(
+        &self,
+        filter: TopicFilter<'_>,
+        place: Option<Place>,
+        budget: usize,
+        now: Timestamp,
+        mut visit: impl FnMut(&Message),
+    ) -> Option<Place> {
+        let mut late = Vec::new();
+        let place = self.walk_live(filter, place, budget, now, |message| {
+            if Planted::StaleRetained.is_active() {
+                late.push(message.clone());
+            } else {
+                visit(message);
+            }
+        });
+        late.iter().for_each(visit);
+        place
+    }
+
+    fn walk_live(
         &self,
         filter: TopicFilter<'_>,
         place: Option<Place>,

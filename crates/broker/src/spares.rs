@@ -2,7 +2,7 @@
 //!
 //! Each worker thread keeps a few; what one thread has too many of goes to the others through the shared part.
 
-use parking_lot::Mutex;
+use martlet_sync::Mutex;
 
 /// Buffers a thread keeps for itself.
 const OWN_MAX: usize = 8;

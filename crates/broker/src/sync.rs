@@ -1,11 +1,11 @@
-//! The locks and atomics of the router and of outboxes: parking_lot's and the standard library's normally, loom's under
+//! The locks and atomics of the router and of outboxes: `martlet_sync`'s and the standard library's normally, loom's under
 //! `--cfg martlet_loom`, where a test explores every interleaving of them.
 //!
-//! Only what these use is here. The rest of the broker takes its locks from parking_lot directly;
+//! Only what these use is here. The rest of the broker takes its locks from `martlet_sync` directly;
 //! what must be checked by loom goes through this module.
 
 #[cfg(not(martlet_loom))]
-pub(crate) use parking_lot::{Mutex, RwLock};
+pub(crate) use martlet_sync::{Mutex, RwLock};
 #[cfg(not(martlet_loom))]
 pub(crate) use std::sync::atomic::{
     AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering,

@@ -36,6 +36,8 @@ pub(crate) fn start(core: &Arc<Core>) {
 
 async fn until_stopped(core: Arc<Core>, task: impl Future<Output = ()> + Send) {
     tokio::select! {
+        // In a fixed order, so that a run in a simulator repeats itself.
+        biased;
         () = task => {}
         () = core.stop.notified() => {}
     }

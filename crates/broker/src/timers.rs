@@ -8,7 +8,7 @@ use std::{
 };
 
 use martlet_storage::Timestamp;
-use parking_lot::Mutex;
+use martlet_sync::Mutex;
 use tokio::sync::Notify;
 
 use crate::session::Session;
@@ -144,6 +144,7 @@ impl Timers {
             Some(next) => {
                 let sleep = tokio::time::sleep(Duration::from_millis(next.millis_since(now)));
                 tokio::select! {
+                    biased;
                     () = sleep => {}
                     () = earlier => {}
                 }

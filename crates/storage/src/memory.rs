@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::Arc;
 
-use parking_lot::RwLock;
+use martlet_sync::RwLock;
 
 use crate::backend::{Storage, StorageError, Table, Value, Write};
 

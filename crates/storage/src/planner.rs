@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use foldhash::fast::RandomState;
 use martlet_codec::PacketId;
+use martlet_sync::Planted;
 
 use crate::backend::{Table, Value, Write};
 use crate::op::StoreOp;
@@ -297,7 +298,10 @@ impl Planner {
                     return;
                 }
                 copies.next += 1;
-                body.references += 1;
+                // As if another thread had read the count before this one and wrote it after.
+                if !Planted::RacedReferences.is_active() || body.references == 0 {
+                    body.references += 1;
+                }
                 let row = QueuedRow {
                     message,
                     bytes: body.bytes,

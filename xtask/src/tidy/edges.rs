@@ -20,16 +20,24 @@ enum Allowed {
 const EDGES: &[(&str, Allowed)] = &[
     ("topic", Allowed::Only(&[])),
     ("codec", Allowed::Only(&[])),
-    ("storage", Allowed::Only(&["codec", "topic"])),
+    ("sync", Allowed::Only(&[])),
+    ("storage", Allowed::Only(&["codec", "topic", "sync"])),
     ("storage-embedded", Allowed::Only(&["storage"])),
     ("storage-redis", Allowed::Only(&["storage"])),
-    ("session", Allowed::Only(&["codec", "topic", "storage"])),
+    (
+        "session",
+        Allowed::Only(&["codec", "topic", "storage", "sync"]),
+    ),
     ("transport", Allowed::Only(&[])),
     ("client", Allowed::Only(&["codec", "transport"])),
     ("bench", Allowed::Only(&["client", "codec"])),
     (
         "broker",
-        Allowed::Only(&["codec", "topic", "session", "storage", "transport"]),
+        Allowed::Only(&["codec", "topic", "session", "storage", "sync", "transport"]),
+    ),
+    (
+        "simulate",
+        Allowed::Only(&["codec", "storage", "sync", "broker"]),
     ),
     ("cli", Allowed::AllBut(&[])),
     ("broker-bin", Allowed::AllBut(&[])),
@@ -42,13 +50,13 @@ const EDGES: &[(&str, Allowed)] = &[
 ];
 
 /// Crates that nothing may depend on.
-const NEVER_USED: &[&str] = &["broker-bin", "instructions", "interop", "xtask"];
+const NEVER_USED: &[&str] = &["broker-bin", "instructions", "interop", "simulate", "xtask"];
 
 /// Outside crates with few places where they belong: (crate, folders that may name it, why).
 const OUTSIDE: &[(&str, &[&str], &str)] = &[
     (
         "clap",
-        &["cli", "broker-bin", "xtask", "interop"],
+        &["cli", "broker-bin", "simulate", "xtask", "interop"],
         "flags are read in `cli` only, so that the rest can be embedded",
     ),
     (
@@ -66,6 +74,7 @@ const OUTSIDE: &[(&str, &[&str], &str)] = &[
             "broker-bin",
             "instructions",
             "interop",
+            "simulate",
         ],
         "this crate stays free of I/O and tasks",
     ),

@@ -15,7 +15,7 @@ use std::{
 };
 
 use martlet_codec::ReasonCode;
-use parking_lot::Mutex;
+use martlet_sync::Mutex;
 use tokio::sync::Semaphore;
 
 use super::password::{Digest, PasswordHash, QuickDigest, same_digest};

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use martlet_codec::{Ack, AckKind, Packet, PacketId, Props, PropsBuf, ReasonCode};
 use martlet_session::{AckError, Acked, Effects};
 use martlet_storage::{Lsn, StoreOp, Timestamp};
+use martlet_sync::Planted;
 use martlet_transport::ByteStream;
 
 use super::{Connection, End, Violation};
@@ -81,7 +82,8 @@ impl<S: ByteStream> Connection<S> {
 
     /// Whether something goes before, or the batch `lsn` is not committed.
     fn must_wait(&self, lsn: Lsn) -> bool {
-        !self.acks.is_empty() || lsn != Lsn::ZERO && lsn > self.core.committer.watermark()
+        let is_open = lsn != Lsn::ZERO && lsn > self.core.committer.watermark();
+        !self.acks.is_empty() || is_open && !Planted::EarlyAcknowledgement.is_active()
     }
 
     /// Encodes a packet of our own, without reason string and user properties if it would be too large for the client.

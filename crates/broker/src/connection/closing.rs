@@ -24,6 +24,7 @@ impl<S: ByteStream> Connection<S> {
             } => (*with_will, *session_expiry_secs),
             _ => (true, None),
         };
+        self.drop_what_would_overtake();
         if self.detach_now(with_will, expiry) {
             self.log(&end);
         }
@@ -34,6 +35,8 @@ impl<S: ByteStream> Connection<S> {
             self.core.counters.event(Event::ProtocolError);
         }
         let farewell = match &end {
+            // Nothing may come before CONNACK [MQTT-3.14.0-1].
+            End::Violation(_) | End::Kicked(_) if !self.has_greeted() => None,
             End::Violation(violation) => Some((violation.reason, violation.text.as_str())),
             End::Kicked(kick) => Some((kick.reason, kick.text)),
             End::Disconnected { .. } => None,
@@ -63,6 +66,18 @@ impl<S: ByteStream> Connection<S> {
                 .await;
             }
             close_gracefully(&mut self.stream, LINGER).await;
+        }
+    }
+
+    /// The output that nobody fetched any more is lost, and with it acknowledgements; later ones must not leave without
+    /// them [MQTT-4.6.0-2].
+    fn drop_what_would_overtake(&mut self) {
+        let epoch = self.epoch;
+        let unfetched = self
+            .session
+            .with_outbox(|outbox| outbox.epoch == epoch && !outbox.out.is_empty());
+        if unfetched != Some(false) {
+            self.local.clear();
         }
     }
 

@@ -12,6 +12,7 @@ use std::{
 use martlet_codec::{Frame, Packet, PacketBuf, Props, ReasonCode, Split, Version, split};
 use martlet_session::{Chunk, InboundAliases, Outbound, ReceiveQuota};
 use martlet_storage::Timestamp;
+use martlet_sync::Planted;
 use martlet_transport::ByteStream;
 use tokio::io::ReadBuf;
 
@@ -68,6 +69,8 @@ pub(crate) struct Connection<S> {
     pub(super) local: Vec<u8>,
     pub(super) acks: Acks,
     pub(super) chunk: Chunk,
+    /// Whether the first output, which begins with CONNACK, is on its way.
+    greeted: bool,
     /// Bytes written and not yet confirmed to the outbox.
     confirm: usize,
     needs_flush: bool,
@@ -164,6 +167,7 @@ impl<S: ByteStream> Connection<S> {
             local: Vec::new(),
             acks: Acks::default(),
             chunk: Chunk::default(),
+            greeted: false,
             confirm: 0,
             needs_flush: false,
             resting_waker: 0,
@@ -301,6 +305,7 @@ impl<S: ByteStream> Connection<S> {
             confirm,
             epoch,
             gather,
+            greeted,
             resting_waker,
             ..
         } = self;
@@ -333,7 +338,9 @@ impl<S: ByteStream> Connection<S> {
             }
             if outbox.out.is_empty() {
                 outbox.idle = true;
-                session.rest();
+                if !Planted::LostWake.is_active() {
+                    session.rest();
+                }
                 *resting_waker = cx.waker().data() as usize;
                 emptied = std::mem::take(outbox.out.inline());
                 return Ok((false, outbox.half.counts().queued));
@@ -344,8 +351,12 @@ impl<S: ByteStream> Connection<S> {
             }
             let spare = std::mem::take(chunk).into_spare();
             *chunk = outbox.out.take(spare);
+            *greeted = true;
             Ok((true, outbox.half.counts().queued))
         });
+        if Planted::LostWake.is_active() && *resting_waker != 0 {
+            session.rest();
+        }
         core.after_alone(session, &mut effects);
         let (more, queued) = taken.unwrap_or_else(|| Err(suspect()))?;
         if queued == 0 {
@@ -696,6 +707,10 @@ impl<S: ByteStream> Connection<S> {
     /// The output that was taken and not yet written, for the last words.
     pub(super) fn take_chunk(&mut self) -> Chunk {
         std::mem::take(&mut self.chunk)
+    }
+
+    pub(super) fn has_greeted(&self) -> bool {
+        self.greeted
     }
 
     pub(super) fn mark_finished(&mut self) {

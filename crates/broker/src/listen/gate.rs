@@ -12,8 +12,8 @@ use std::{
 
 use arc_swap::ArcSwap;
 use hashbrown::HashMap;
+use martlet_sync::Mutex;
 use martlet_transport::Network;
-use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use super::terms::Terms;

@@ -13,12 +13,12 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
+use martlet_sync::Mutex;
 use martlet_transport::{
     Accepted, BindError, ByteStream, Certificates, EstablishError, Established, ListenAddress,
     Listener, ListenerOptions, ListenerSettings, Peer, Stream, TlsError, is_fd_exhaustion,
     is_peer_gone,
 };
-use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use gate::{Closed, Gate, HalfOpen};

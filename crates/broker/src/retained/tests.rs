@@ -44,7 +44,7 @@ fn sweep(store: &Retained, now: Timestamp) -> usize {
 }
 
 fn store() -> Retained {
-    Retained::new(usize::MAX, u64::MAX)
+    Retained::new(usize::MAX, u64::MAX, 1)
 }
 
 /// Walks in slices and returns topics and payloads in order of topics.
@@ -144,7 +144,7 @@ proptest! {
 
 #[test]
 fn limits_at_n_and_one_more() {
-    let store = Retained::new(2, u64::MAX);
+    let store = Retained::new(2, u64::MAX, 1);
     assert_eq!(store.set(&message("a", b"1", None), NOW), Ok(()));
     assert_eq!(store.set(&message("b", b"1", None), NOW), Ok(()));
     assert_eq!(
@@ -161,7 +161,7 @@ fn limits_at_n_and_one_more() {
     assert!(store.remove("b"));
     assert_eq!(store.set(&message("c", b"1", None), NOW), Ok(()));
 
-    let store = Retained::new(usize::MAX, 10);
+    let store = Retained::new(usize::MAX, 10, 1);
     assert_eq!(store.set(&message("a", b"1234", None), NOW), Ok(()));
     assert_eq!(store.set(&message("b", b"1234", None), NOW), Ok(()));
     assert_eq!(store.set(&message("c", b"", None), NOW), Err(QuotaExceeded));

@@ -6,11 +6,12 @@ use martlet_broker::{
     Broker,
     hooks::{Authenticator, Authorizer, ConnectRequest, Decision, Identity, Refusal},
 };
-use martlet_codec::{AckKind, Packet, QoS, ReasonCode, Version};
+use martlet_client::RawConnection;
+use martlet_codec::{AckKind, Connect, Packet, Property, PropsBuf, QoS, ReasonCode, Version};
 
 use crate::ground::{
     builder, connect_packet, connected, expect_ack, expect_connack, expect_silence, open, payload,
-    publish, quiet, send, subscribed,
+    publish, quiet, send, send_subscribe, subscribed, with_store,
 };
 
 /// Decides at once, except about topics that say otherwise.
@@ -188,4 +189,70 @@ async fn a_client_id_of_another_user_opens_no_session() {
     connect.username = Some("mallory");
     send(&mut second, Packet::Connect(connect)).await;
     expect_connack(&mut second, false).await;
+}
+
+#[tokio::test]
+async fn who_is_taken_over_before_connack_hears_nothing_before_connack() {
+    let (broker, committer) = with_store();
+    let expiring = PropsBuf::new().with(Property::SessionExpiry(3_600));
+    let lasting = Connect {
+        props: expiring.as_props(),
+        ..connect_packet("contested", Version::V5, false)
+    };
+    let mut first = open(&broker, Version::V5);
+    send(&mut first, Packet::Connect(lasting)).await;
+    while committer.pending() == 0 {
+        tokio::task::yield_now().await;
+    }
+    // Its session is made and not yet committed when the second one comes.
+    let mut second = open(&broker, Version::V5);
+    send(&mut second, Packet::Connect(lasting)).await;
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    committer.commit_all();
+    // It may also be closed without a word.
+    if let Ok(packet) = first.receive().await {
+        let first = packet.packet();
+        assert!(
+            matches!(first, Packet::ConnAck(_)),
+            "{first:?} before CONNACK [MQTT-3.14.0-1]"
+        );
+    }
+}
+
+#[tokio::test]
+async fn acknowledgements_that_are_lost_at_the_end_take_later_ones_with_them() {
+    let broker = builder().start().expect("sound settings");
+    let (ours, theirs) = tokio::io::duplex(64);
+    broker.attach(theirs, "narrow");
+    let mut client = RawConnection::over(ours).version(Version::V311);
+    send(
+        &mut client,
+        Packet::Connect(connect_packet("narrow", Version::V311, true)),
+    )
+    .await;
+    expect_connack(&mut client, false).await;
+    subscribed(&mut client, "x", QoS::AtMostOnce).await;
+    // More than the pipe holds: from here on the broker's output waits.
+    send(
+        &mut client,
+        publish("x", &"-".repeat(300), QoS::AtMostOnce, 0),
+    )
+    .await;
+    send(&mut client, publish("y", "", QoS::AtLeastOnce, 1)).await;
+    send_subscribe(&mut client, 2, "z", QoS::AtMostOnce).await;
+    send(&mut client, publish("y", "", QoS::AtLeastOnce, 3)).await;
+    let disconnect = martlet_codec::Disconnect::new(martlet_codec::ReasonCode::Success);
+    send(&mut client, Packet::Disconnect(disconnect)).await;
+    let mut acknowledged = Vec::new();
+    while let Ok(packet) = client.receive().await {
+        if let Packet::Ack(ack) = packet.packet() {
+            acknowledged.push(ack.id.get());
+        }
+    }
+    assert!(
+        matches!(acknowledged.as_slice(), [] | [1] | [1, 3]),
+        "in the order of receipt [MQTT-4.6.0-2]: {acknowledged:?}"
+    );
 }

@@ -5,6 +5,7 @@
 use std::collections::VecDeque;
 
 use martlet_codec::{PacketId, QoS};
+use martlet_sync::Planted;
 
 use super::entry::{Entry, flag};
 
@@ -104,6 +105,15 @@ impl Inflight {
 
     /// A free identifier. Callers keep fewer than 65,535 entries, so that there is one.
     pub(crate) fn free_id(&mut self) -> PacketId {
+        if Planted::ReusedIdentifier.is_active()
+            && let Some(id) = self
+                .ring
+                .iter()
+                .find(|e| e.has(flag::RELEASED))
+                .and_then(Entry::id)
+        {
+            return id;
+        }
         // Each turn passes an identifier in use, and there are fewer of those than identifiers.
         for _ in 0..=self.ring.len() {
             let id = self.next;

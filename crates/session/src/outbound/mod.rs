@@ -17,6 +17,7 @@ use std::sync::Arc;
 
 use martlet_codec::{AckKind, PacketId, QoS, ReasonCode};
 use martlet_storage::{Lsn, MessageId, OutboundState, SessionId, StoreOp, Timestamp};
+use martlet_sync::Planted;
 
 use crate::encode;
 use crate::limits::{AckError, Acked, DropReason, Effects, Link, OutboundCounts, OutboundLimits};
@@ -209,7 +210,7 @@ impl Outbound {
             (QoS::ExactlyOnce, AckKind::PubRec) if reason.is_error() => {}
             (QoS::ExactlyOnce, AckKind::PubRec) => {
                 if !entry.has(flag::GATED) {
-                    if released || !self.durable {
+                    if released || !self.durable || Planted::EarlyPubRel.is_active() {
                         encode::pubrel(id, out.inline());
                         fx.sent.pubrels += 1;
                     } else {

@@ -6,10 +6,9 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use parking_lot::{Condvar, Mutex};
+use martlet_sync::{Condvar, Instant, Mutex, thread};
 
 use super::{CommitListener, CommitStats, Committer};
 use crate::backend::{Storage, StorageError};
@@ -64,7 +63,7 @@ impl Default for CommitOptions {
 /// A committer with a thread of its own. Dropping it commits what was submitted and ends the thread.
 pub struct GroupCommitter<S> {
     shared: Arc<Shared<S>>,
-    thread: Option<JoinHandle<()>>,
+    thread: Option<thread::JoinHandle<()>>,
 }
 
 struct Shared<S> {
@@ -121,7 +120,7 @@ impl<S: Storage> GroupCommitter<S> {
             stats: Mutex::default(),
         });
         let of_thread = Arc::clone(&shared);
-        let thread = std::thread::Builder::new()
+        let thread = thread::Builder::new()
             .name(options.thread_name.clone())
             .spawn(move || {
                 let worker = Worker {
@@ -223,7 +222,7 @@ impl<S: Storage> Worker<'_, S> {
         }
         if !inbox.batches.is_empty() && !inbox.stopping && !self.options.linger.is_zero() {
             drop(inbox);
-            std::thread::sleep(self.options.linger);
+            thread::sleep(self.options.linger);
             inbox = self.shared.inbox.lock();
         }
         (std::mem::take(&mut inbox.batches), inbox.stopping)
@@ -430,7 +429,7 @@ impl<S> Drop for GroupCommitter<S> {
         self.shared.inbox.lock().stopping = true;
         self.shared.work.notify_all();
         if let Some(thread) = self.thread.take()
-            && thread.thread().id() != std::thread::current().id()
+            && thread.thread().id() != thread::current().id()
         {
             // Its panics were turned into a failure already.
             let _ = thread.join();

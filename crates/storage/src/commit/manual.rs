@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use parking_lot::Mutex;
+use martlet_sync::Mutex;
 
 use super::{CommitListener, Committer};
 use crate::backend::{Storage, StorageError};

@@ -1,0 +1,908 @@
+//! A client: a session of its own, packets through the real codec in both directions, and its answers in the right order
+//! but whenever the dice say. What it sends and receives it tells the [`Model`].
+//!
+//! Deliberately absent: wrong packets; those are the business of `martlet-codec` and of the conformance tests.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    rc::Rc,
+};
+
+use martlet_codec::{
+    Ack, AckKind, Connect, Disconnect, Packet, PacketId, Property, Props, PropsBuf, Publish, QoS,
+    ReasonCode, Split, Subscribe, SubscribeFiltersBuf, SubscribeOptions, Unsubscribe,
+    UnsubscribeFiltersBuf, Version, Will, split,
+};
+
+use crate::{
+    dice::Dice,
+    model::{Arrival, Filter, Model, Topic, Violation, Which, Who, WillFate},
+    network::Wire,
+    trace,
+};
+
+/// Messages of its own that a client leaves unanswered at once.
+const OPEN_MAX: usize = 12;
+
+/// Larger than any packet of a run.
+const PACKET_BYTES_MAX: u32 = 1 << 20;
+
+/// Virtual time for which the broker may be late with the end of a session.
+const EXPIRY_SLACK_MILLIS: u64 = 120_000;
+
+/// What a client is like for the whole run.
+#[derive(Clone, Debug)]
+pub(crate) struct Traits {
+    pub(crate) version: Version,
+    /// Seconds its session outlives its connections; 0 for not at all, `u32::MAX` for ever.
+    pub(crate) expiry_secs: u32,
+    pub(crate) keep_alive_secs: u16,
+    pub(crate) receive_maximum: Option<u16>,
+    /// It starts over once in so many connections; 0 for never.
+    pub(crate) clean_start_once_in: usize,
+    pub(crate) wills: bool,
+    pub(crate) will_delay_secs: u32,
+    pub(crate) in_share_group: bool,
+    /// The QoS of everything it retains.
+    pub(crate) retained_qos: QoS,
+}
+
+/// A message of its own under way.
+struct Outgoing {
+    id: PacketId,
+    which: Which,
+    qos: QoS,
+    topic: Topic,
+    clears: bool,
+    bytes: usize,
+    released: bool,
+}
+
+/// An answer it waits for; they come in the order of what was sent.
+#[derive(Debug)]
+enum Expected {
+    Ack(AckKind, PacketId),
+    SubAck(PacketId, Filter, QoS),
+    UnsubAck(PacketId, Filter),
+}
+
+/// What it knows about its session on the broker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Session {
+    None,
+    There,
+    Unsure,
+}
+
+/// An answer it owes.
+enum Reply {
+    PubAck(PacketId),
+    PubRec(PacketId),
+    PubRel(PacketId),
+    PubComp(PacketId),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Away,
+    /// CONNECT is under way; whether it asked to start over.
+    Connecting(bool),
+    Online,
+    /// DISCONNECT is sent.
+    Leaving,
+}
+
+/// A simulated client.
+pub(crate) struct Client {
+    pub(crate) who: Who,
+    pub(crate) traits: Traits,
+    dice: Rc<Dice>,
+    state: State,
+    pub(crate) wire: Option<Wire>,
+    /// Counts connections.
+    connection: u64,
+    received: Vec<u8>,
+    session: Session,
+    /// Whether it asked to start over and has heard no answer.
+    has_started_over: bool,
+    /// Connections since the last CONNACK.
+    attempts: u32,
+    /// Whether it has closed its direction: what it says now reaches nobody.
+    is_half_closed: bool,
+    /// Whether the session of this connection outlives it.
+    lasting: bool,
+    /// When it was last surely connected, in virtual milliseconds.
+    last_connected: u64,
+    next_id: u16,
+    outgoing: Vec<Outgoing>,
+    /// QoS 2 identifiers it has received and not released.
+    incoming: BTreeMap<PacketId, Which>,
+    /// QoS 1 identifiers it has received and not acknowledged yet.
+    unacknowledged: BTreeMap<PacketId, Which>,
+    expected: VecDeque<Expected>,
+    replies: VecDeque<Reply>,
+    asking: Vec<Filter>,
+    will: Option<Which>,
+    /// The wills whose connections ended well while this broker runs; a crash may bring them back.
+    discarded: Vec<Which>,
+    pings: usize,
+}
+
+fn encode(packet: &Packet<'_>, version: Version) -> Result<Vec<u8>, Violation> {
+    let mut bytes = Vec::new();
+    packet
+        .encode(version, &mut bytes)
+        .map_err(|error| format!("the simulator cannot encode its packet: {error}"))?;
+    Ok(bytes)
+}
+
+impl Client {
+    pub(crate) fn new(who: Who, traits: Traits, dice: Rc<Dice>) -> Self {
+        Self {
+            who,
+            traits,
+            dice,
+            state: State::Away,
+            wire: None,
+            connection: 0,
+            received: Vec::new(),
+            session: Session::None,
+            has_started_over: false,
+            attempts: 0,
+            is_half_closed: false,
+            lasting: false,
+            last_connected: 0,
+            next_id: 0,
+            outgoing: Vec::new(),
+            incoming: BTreeMap::new(),
+            unacknowledged: BTreeMap::new(),
+            expected: VecDeque::new(),
+            replies: VecDeque::new(),
+            asking: Vec::new(),
+            will: None,
+            discarded: Vec::new(),
+            pings: 0,
+        }
+    }
+
+    fn is_online(&self) -> bool {
+        self.state == State::Online
+    }
+
+    pub(crate) fn is_away(&self) -> bool {
+        self.state == State::Away
+    }
+
+    /// Whether its session outlives a connection.
+    pub(crate) fn is_durable(&self) -> bool {
+        self.traits.expiry_secs > 0
+    }
+
+    /// Whether it neither owes nor awaits anything. One whose session ended with its connection has given up.
+    pub(crate) fn is_settled(&self) -> bool {
+        if self.is_away() {
+            return !self.is_durable();
+        }
+        self.is_online()
+            && self.expected.is_empty()
+            && self.replies.is_empty()
+            && self.outgoing.is_empty()
+            && self.incoming.is_empty()
+            && self.pings == 0
+    }
+
+    pub(crate) fn owes(&self) -> bool {
+        !self.replies.is_empty()
+    }
+
+    /// What it is waiting for, for the report of a run that does not settle.
+    pub(crate) fn describe(&self) -> String {
+        format!(
+            "client {} is {:?}: awaits {:?}, owes {} answers, {} messages open, {} identifiers held",
+            self.who,
+            self.state,
+            self.expected.front(),
+            self.replies.len(),
+            self.outgoing.len(),
+            self.incoming.len()
+        )
+    }
+
+    fn send(&self, bytes: &[u8]) {
+        if let Some(wire) = &self.wire {
+            wire.send(bytes);
+        }
+    }
+
+    fn send_packet(&self, packet: &Packet<'_>) -> Result<(), Violation> {
+        trace::line(self.connection, || {
+            format!("client {} sends {}", self.who, brief(packet))
+        });
+        self.send(&encode(packet, self.traits.version)?);
+        Ok(())
+    }
+
+    // ---------------------------------------------------------------- connections
+
+    /// Opens a connection and says CONNECT. A connection it has is left as it is: the broker takes it away.
+    pub(crate) fn connect(
+        &mut self,
+        wire: Wire,
+        model: &mut Model,
+        may_start_over: bool,
+    ) -> Result<(), Violation> {
+        if self.wire.is_some() {
+            self.lose(model, Ending::TakenOver);
+        }
+        let traits = self.traits.clone();
+        let v5 = traits.version.is_v5();
+        // Who has thrown its half of the session away cannot resume the other [MQTT-3.2.2-4].
+        let starts_over = self.has_started_over
+            || may_start_over
+                && traits.clean_start_once_in > 0
+                && self.dice.once_in(traits.clean_start_once_in);
+        // Before version 5 the same flag says that nothing outlives the connection.
+        let clean_start = if v5 {
+            starts_over
+        } else {
+            starts_over || traits.expiry_secs == 0
+        };
+        let mut props = PropsBuf::new();
+        if v5 && traits.expiry_secs > 0 {
+            props.push(Property::SessionExpiry(traits.expiry_secs));
+        }
+        if let (true, Some(maximum)) = (v5, traits.receive_maximum) {
+            props.push(Property::ReceiveMaximum(maximum));
+        }
+        let mut will_props = PropsBuf::new();
+        if v5 && traits.will_delay_secs > 0 {
+            will_props.push(Property::WillDelay(traits.will_delay_secs));
+        }
+        self.will = None;
+        let mut will_payload = Vec::new();
+        let will_topic = Topic::Will(self.who).name();
+        let mut will = None;
+        if traits.wills {
+            let qos = if self.dice.once_in(2) {
+                QoS::ExactlyOnce
+            } else {
+                QoS::AtLeastOnce
+            };
+            let which = model.published(self.who, Topic::Will(self.who), qos, false);
+            model.messages[which].will = Some(WillFate::Open);
+            self.will = Some(which);
+            will_payload.extend_from_slice(&payload(which, 8));
+            will = Some(Will {
+                qos,
+                retain: false,
+                props: will_props.as_props(),
+                topic: &will_topic,
+                payload: &will_payload,
+            });
+        }
+        let name = format!("client-{}", self.who);
+        let connect = Connect {
+            version: traits.version,
+            bridge: false,
+            clean_start,
+            keep_alive_secs: traits.keep_alive_secs,
+            props: props.as_props(),
+            client_id: &name,
+            will,
+            username: None,
+            password: None,
+        };
+        self.wire = Some(wire);
+        self.connection += 1;
+        self.attempts += 1;
+        self.received.clear();
+        self.is_half_closed = false;
+        self.state = State::Connecting(clean_start);
+        self.lasting = self.is_durable() && (v5 || !clean_start);
+        if clean_start {
+            self.has_started_over = true;
+            // The old session is over once CONNECT is read, whether or not its answer arrives [MQTT-3.1.2-4].
+            self.outgoing.clear();
+            self.incoming.clear();
+            model.session_is_unsure(self.who);
+            if self.session == Session::There {
+                self.session = Session::Unsure;
+            }
+        }
+        self.send_packet(&Packet::Connect(connect))
+    }
+
+    /// Says DISCONNECT and closes.
+    pub(crate) fn leave(&mut self) -> Result<(), Violation> {
+        if self.state != State::Online || self.is_half_closed {
+            return Ok(());
+        }
+        self.send_packet(&Packet::Disconnect(Disconnect::new(ReasonCode::Success)))?;
+        if let Some(wire) = &self.wire {
+            wire.close();
+        }
+        self.state = State::Leaving;
+        Ok(())
+    }
+
+    /// Closes its direction, or everything, without a word.
+    pub(crate) fn vanish(&mut self, model: &mut Model, half: bool) {
+        if let Some(wire) = &self.wire {
+            if half {
+                wire.close();
+                self.is_half_closed = true;
+                return;
+            }
+            wire.cut();
+        }
+        self.lose(model, Ending::Broken);
+    }
+
+    /// The connection is gone.
+    pub(crate) fn lose(&mut self, model: &mut Model, ending: Ending) {
+        trace::line(self.connection, || {
+            format!("client {} loses its connection: {ending:?}", self.who)
+        });
+        let finished = self.wire.as_ref().is_some_and(Wire::is_finished);
+        self.wire = None;
+        model.disconnected(self.who);
+        if let Some(which) = self.will.take() {
+            let fate = match (self.state, ending) {
+                (State::Online, _) if self.traits.will_delay_secs == 0 => WillFate::Due(model.now),
+                (State::Leaving, Ending::Closed) if finished => {
+                    self.discarded.push(which);
+                    WillFate::Discarded
+                }
+                _ => WillFate::Open,
+            };
+            model.messages[which].will = Some(fate);
+        }
+        if !self.lasting && !matches!(self.state, State::Connecting(_)) {
+            self.session = Session::None;
+            self.outgoing.clear();
+            self.incoming.clear();
+            model.session_is_new(self.who);
+        }
+        if self.lasting && self.session == Session::None {
+            // CONNECT may have arrived.
+            self.session = Session::Unsure;
+        }
+        self.state = State::Away;
+        self.expected.clear();
+        // Nobody knows whether the broker heard what was asked.
+        self.asking.clear();
+        self.replies.clear();
+        self.unacknowledged.clear();
+        self.pings = 0;
+    }
+
+    /// The broker has died and stands up again.
+    pub(crate) fn broker_died(&mut self, model: &mut Model) {
+        if self.wire.is_some() {
+            self.lose(model, Ending::Broken);
+        }
+        for which in self.discarded.drain(..) {
+            // Nothing waits for the deletion of a will that DISCONNECT discarded.
+            model.messages[which].will = Some(WillFate::Open);
+        }
+    }
+
+    // ---------------------------------------------------------------- what it does
+
+    fn free_id(&mut self) -> PacketId {
+        loop {
+            self.next_id = self.next_id % 40 + 1;
+            if let Some(id) = PacketId::new(self.next_id)
+                && !self.outgoing.iter().any(|message| message.id == id)
+                && !self.expected.iter().any(|expected| match expected {
+                    Expected::Ack(_, used)
+                    | Expected::SubAck(used, ..)
+                    | Expected::UnsubAck(used, _) => *used == id,
+                })
+            {
+                return id;
+            }
+        }
+    }
+
+    /// Publishes something, unless too much is open already.
+    pub(crate) fn publish(&mut self, model: &mut Model) -> Result<(), Violation> {
+        if self.state != State::Online || self.outgoing.len() >= OPEN_MAX {
+            return Ok(());
+        }
+        let topic = match self.dice.roll(10) {
+            0..6 => Topic::Plain(self.dice.roll(3)),
+            6..8 => Topic::Retained(self.who),
+            _ => Topic::Shared,
+        };
+        let (qos, clears) = match topic {
+            Topic::Retained(_) => (self.traits.retained_qos, self.dice.once_in(6)),
+            _ => {
+                let qos = self.dice.pick(&[
+                    QoS::AtMostOnce,
+                    QoS::AtLeastOnce,
+                    QoS::AtLeastOnce,
+                    QoS::ExactlyOnce,
+                    QoS::ExactlyOnce,
+                ]);
+                (qos, false)
+            }
+        };
+        let bytes = self.dice.pick(&[8, 8, 8, 40, 200, 1_500, 9_000]);
+        let which = model.published(self.who, topic, qos, clears);
+        let id = (qos > QoS::AtMostOnce).then(|| self.free_id());
+        self.send_publish(which, topic, qos, clears, bytes, id, false)?;
+        if let Some(id) = id {
+            self.outgoing.push(Outgoing {
+                id,
+                which,
+                qos,
+                topic,
+                clears,
+                bytes,
+                released: false,
+            });
+        }
+        Ok(())
+    }
+
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "the fields of a packet, two callers"
+    )]
+    fn send_publish(
+        &mut self,
+        which: Which,
+        topic: Topic,
+        qos: QoS,
+        clears: bool,
+        bytes: usize,
+        id: Option<PacketId>,
+        dup: bool,
+    ) -> Result<(), Violation> {
+        let payload = if clears {
+            Vec::new()
+        } else {
+            payload(which, bytes)
+        };
+        self.send_packet(&Packet::Publish(Publish {
+            dup,
+            qos,
+            retain: matches!(topic, Topic::Retained(_)),
+            topic: &topic.name(),
+            id,
+            props: Props::EMPTY,
+            payload: &payload,
+        }))?;
+        if let Some(id) = id {
+            let kind = if qos == QoS::AtLeastOnce {
+                AckKind::PubAck
+            } else {
+                AckKind::PubRec
+            };
+            self.expected.push_back(Expected::Ack(kind, id));
+        }
+        Ok(())
+    }
+
+    /// Subscribes to something, or unsubscribes from it.
+    pub(crate) fn change_subscriptions(
+        &mut self,
+        model: &mut Model,
+        clients: usize,
+    ) -> Result<(), Violation> {
+        if self.state != State::Online || self.expected.len() > OPEN_MAX {
+            return Ok(());
+        }
+        let filter = match self.dice.roll(8) {
+            0..3 => Filter::AllPlain,
+            3 => Filter::Exactly(Topic::Plain(self.dice.roll(3))),
+            4 => Filter::Exactly(Topic::Retained(self.dice.roll(clients))),
+            5 => Filter::AllRetained,
+            6 if self.traits.in_share_group => Filter::Share,
+            _ => Filter::AllWills,
+        };
+        if self.asking.contains(&filter) {
+            return Ok(());
+        }
+        let id = self.free_id();
+        self.asking.push(filter);
+        model.asks(self.who, filter);
+        if self.dice.once_in(5) {
+            let mut filters = UnsubscribeFiltersBuf::new();
+            filters
+                .push(&filter.text())
+                .map_err(|error| error.to_string())?;
+            self.expected.push_back(Expected::UnsubAck(id, filter));
+            return self.send_packet(&Packet::Unsubscribe(Unsubscribe {
+                id,
+                props: Props::EMPTY,
+                filters: filters.as_filters(),
+            }));
+        }
+        let qos = self.dice.pick(&[
+            QoS::AtMostOnce,
+            QoS::AtLeastOnce,
+            QoS::ExactlyOnce,
+            QoS::ExactlyOnce,
+        ]);
+        // What a member gets at QoS 0 is nobody's any more.
+        let qos = if filter == Filter::Share {
+            qos.max(QoS::AtLeastOnce)
+        } else {
+            qos
+        };
+        self.subscribe(id, filter, qos)
+    }
+
+    /// Subscribes to everything that is retained.
+    pub(crate) fn look_at_retained(&mut self, model: &mut Model) -> Result<(), Violation> {
+        let id = self.free_id();
+        let filter = Filter::AllRetained;
+        self.asking.push(filter);
+        model.asks(self.who, filter);
+        self.subscribe(id, filter, QoS::AtLeastOnce)
+    }
+
+    fn subscribe(&mut self, id: PacketId, filter: Filter, qos: QoS) -> Result<(), Violation> {
+        let mut filters = SubscribeFiltersBuf::new();
+        filters
+            .push(&filter.text(), SubscribeOptions::qos(qos))
+            .map_err(|error| error.to_string())?;
+        self.expected.push_back(Expected::SubAck(id, filter, qos));
+        self.send_packet(&Packet::Subscribe(Subscribe {
+            id,
+            props: Props::EMPTY,
+            filters: filters.as_filters(),
+        }))
+    }
+
+    pub(crate) fn ping(&mut self) -> Result<(), Violation> {
+        if self.state != State::Online {
+            return Ok(());
+        }
+        self.pings += 1;
+        self.send_packet(&Packet::PingReq)
+    }
+
+    /// Sends the oldest answers it owes.
+    pub(crate) fn reply(&mut self, count: usize) -> Result<(), Violation> {
+        if self.state != State::Online {
+            return Ok(());
+        }
+        for _ in 0..count {
+            let Some(reply) = self.replies.pop_front() else {
+                return Ok(());
+            };
+            let ack = match reply {
+                Reply::PubAck(id) => {
+                    self.unacknowledged.remove(&id);
+                    Ack::new(AckKind::PubAck, id)
+                }
+                Reply::PubRec(id) => Ack::new(AckKind::PubRec, id),
+                Reply::PubRel(id) => {
+                    self.expected.push_back(Expected::Ack(AckKind::PubComp, id));
+                    Ack::new(AckKind::PubRel, id)
+                }
+                Reply::PubComp(id) => {
+                    self.incoming.remove(&id);
+                    Ack::new(AckKind::PubComp, id)
+                }
+            };
+            self.send_packet(&Packet::Ack(ack))?;
+        }
+        Ok(())
+    }
+
+    // ---------------------------------------------------------------- what it hears
+
+    /// Reads what has arrived.
+    pub(crate) fn receive(&mut self, model: &mut Model, millis: u64) -> Result<(), Violation> {
+        let Some(wire) = self.wire.clone() else {
+            return Ok(());
+        };
+        let open = wire.receive(&mut self.received);
+        if matches!(self.state, State::Online | State::Leaving) {
+            self.last_connected = millis;
+        }
+        let received = std::mem::take(&mut self.received);
+        let mut rest = received.as_slice();
+        let connection = self.connection;
+        while self.connection == connection && self.wire.is_some() {
+            match split(rest, PACKET_BYTES_MAX) {
+                Ok(Split::Partial { .. }) => break,
+                Ok(Split::Frame(frame)) => {
+                    let packet = Packet::decode(frame, self.traits.version)
+                        .map_err(|error| format!("client {}: {error}", self.who))?;
+                    rest = &rest[frame.len..];
+                    self.heard(&packet, model, millis)?;
+                }
+                Err(error) => return Err(format!("client {}: {error}", self.who)),
+            }
+        }
+        self.received.extend_from_slice(rest);
+        if open.is_none() {
+            self.lose(model, Ending::Closed);
+        }
+        Ok(())
+    }
+
+    fn heard(
+        &mut self,
+        packet: &Packet<'_>,
+        model: &mut Model,
+        millis: u64,
+    ) -> Result<(), Violation> {
+        trace::line(self.connection, || {
+            format!("client {} hears {}", self.who, brief(packet))
+        });
+        match packet {
+            Packet::ConnAck(connack) => {
+                let State::Connecting(clean_start) = self.state else {
+                    return Err(format!("client {}: a second CONNACK", self.who));
+                };
+                if connack.reason != ReasonCode::Success {
+                    return Err(format!(
+                        "client {}: refused with {}",
+                        self.who, connack.reason
+                    ));
+                }
+                self.welcomed(connack.session_present, clean_start, model, millis)
+            }
+            _ if matches!(self.state, State::Connecting(_)) => {
+                Err(format!("client {}: {packet:?} before CONNACK", self.who))
+            }
+            Packet::Publish(publish) => self.on_publish(publish, model),
+            Packet::Ack(ack) => self.on_ack(ack, model),
+            Packet::SubAck(suback) => match self.expected.pop_front() {
+                Some(Expected::SubAck(id, filter, qos)) if id == suback.id => {
+                    self.asking.retain(|asked| *asked != filter);
+                    if suback.codes.iter().next().map(|code| code as u8) != Some(qos as u8) {
+                        return Err(format!("client {}: {suback:?}", self.who));
+                    }
+                    model.answered(self.who, filter, Some(qos));
+                    Ok(())
+                }
+                other => Err(self.out_of_order(packet, other.as_ref())),
+            },
+            Packet::UnsubAck(unsuback) => match self.expected.pop_front() {
+                Some(Expected::UnsubAck(id, filter)) if id == unsuback.id => {
+                    self.asking.retain(|asked| *asked != filter);
+                    model.answered(self.who, filter, None);
+                    Ok(())
+                }
+                other => Err(self.out_of_order(packet, other.as_ref())),
+            },
+            Packet::PingResp if self.pings > 0 => {
+                self.pings -= 1;
+                Ok(())
+            }
+            Packet::Disconnect(disconnect) => match disconnect.reason {
+                ReasonCode::KeepAliveTimeout
+                | ReasonCode::SessionTakenOver
+                // A client that reads nothing for a minute.
+                | ReasonCode::QuotaExceeded => Ok(()),
+                reason => Err(format!("client {}: disconnected with {reason}", self.who)),
+            },
+            other => Err(format!("client {}: unexpected {other:?}", self.who)),
+        }
+    }
+
+    fn out_of_order(&self, packet: &Packet<'_>, expected: Option<&Expected>) -> Violation {
+        format!(
+            "client {}: {packet:?} while {expected:?} is the next answer",
+            self.who
+        )
+    }
+
+    fn welcomed(
+        &mut self,
+        present: bool,
+        clean_start: bool,
+        model: &mut Model,
+        millis: u64,
+    ) -> Result<(), Violation> {
+        self.state = State::Online;
+        self.has_started_over = false;
+        let away = millis - self.last_connected;
+        let expiry = u64::from(self.traits.expiry_secs) * 1_000;
+        let lasts = self.traits.expiry_secs == u32::MAX;
+        if present && (clean_start || self.session == Session::None) {
+            return Err(format!(
+                "client {}: a session is present that has ended",
+                self.who
+            ));
+        }
+        if !present
+            && !clean_start
+            && self.session == Session::There
+            && (lasts || away + EXPIRY_SLACK_MILLIS < expiry)
+        {
+            return Err(format!(
+                "client {}: its session is lost, after {away} ms away",
+                self.who
+            ));
+        }
+        // A connection whose CONNACK was lost on the way has prolonged it.
+        let first = std::mem::take(&mut self.attempts) == 1;
+        if present && first && !lasts && away > expiry + EXPIRY_SLACK_MILLIS {
+            return Err(format!(
+                "client {}: its session is still there after {away} ms away",
+                self.who
+            ));
+        }
+        self.last_connected = millis;
+        if present {
+            self.session = Session::There;
+        } else {
+            self.incoming.clear();
+            self.outgoing.clear();
+            model.session_is_new(self.who);
+            self.session = if self.lasting {
+                Session::There
+            } else {
+                Session::None
+            };
+        }
+        for at in 0..self.outgoing.len() {
+            let Outgoing {
+                id,
+                which,
+                qos,
+                topic,
+                clears,
+                bytes,
+                released,
+            } = self.outgoing[at];
+            if released {
+                self.replies.push_back(Reply::PubRel(id));
+            } else {
+                model.messages[which].sends += 1;
+                self.send_publish(which, topic, qos, clears, bytes, Some(id), true)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn on_publish(&mut self, publish: &Publish<'_>, model: &mut Model) -> Result<(), Violation> {
+        let which = which(publish.payload);
+        if publish.payload.is_empty() {
+            // A retained message is cleared; which of them says so cannot be told.
+            if publish.retain || !publish.topic.starts_with("r/") {
+                return Err(format!("client {}: {publish:?}", self.who));
+            }
+        } else if which.is_none_or(|which| !model.is_intact(which, publish)) {
+            return Err(format!(
+                "client {}: a message that nobody sent on {}",
+                self.who, publish.topic
+            ));
+        }
+        // Cleared topics have no message of their own; they take part in the exchange of identifiers only.
+        let tag = which.unwrap_or(usize::MAX);
+        let mut new = true;
+        match (publish.qos, publish.id) {
+            (QoS::AtLeastOnce, Some(id)) => {
+                self.check_identifier(id, tag, publish.dup)?;
+                self.unacknowledged.insert(id, tag);
+                self.replies.push_back(Reply::PubAck(id));
+            }
+            (QoS::ExactlyOnce, Some(id)) => {
+                self.check_identifier(id, tag, publish.dup)?;
+                new = self.incoming.insert(id, tag).is_none();
+                self.replies.push_back(Reply::PubRec(id));
+            }
+            _ => {}
+        }
+        let Some(which) = which else { return Ok(()) };
+        model.delivered(
+            self.who,
+            Arrival {
+                which,
+                qos: publish.qos,
+                dup: publish.dup,
+                retain: publish.retain,
+                new,
+                connection: self.connection,
+            },
+        )
+    }
+
+    /// An identifier belongs to one message until its exchange is over.
+    fn check_identifier(&self, id: PacketId, tag: usize, dup: bool) -> Result<(), Violation> {
+        let held = self
+            .incoming
+            .get(&id)
+            .or_else(|| self.unacknowledged.get(&id));
+        match held {
+            Some(held) if *held != tag => Err(format!(
+                "client {}: packet id {id} for message {tag}, but it still belongs to message {held}",
+                self.who
+            )),
+            Some(_) if !dup => Err(format!(
+                "client {}: packet id {id} and message {tag} again, without DUP",
+                self.who
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    fn on_ack(&mut self, ack: &Ack<'_>, model: &mut Model) -> Result<(), Violation> {
+        if ack.kind == AckKind::PubRel {
+            // Unknown identifiers are answered as well: the answer to an earlier one may have been lost.
+            self.replies.push_back(Reply::PubComp(ack.id));
+            return Ok(());
+        }
+        match self.expected.pop_front() {
+            Some(Expected::Ack(kind, id)) if kind == ack.kind && id == ack.id => {}
+            other => return Err(self.out_of_order(&Packet::Ack(*ack), other.as_ref())),
+        }
+        let Some(at) = self
+            .outgoing
+            .iter()
+            .position(|message| message.id == ack.id)
+        else {
+            return Err(format!("client {}: {ack:?} for nothing", self.who));
+        };
+        if ack.reason.is_error() && ack.kind != AckKind::PubComp {
+            return Err(format!("client {}: {ack:?}", self.who));
+        }
+        let which = self.outgoing[at].which;
+        match ack.kind {
+            AckKind::PubRec => {
+                self.outgoing[at].released = true;
+                self.replies.push_back(Reply::PubRel(ack.id));
+            }
+            _ => {
+                self.outgoing.remove(at);
+            }
+        }
+        if ack.kind != AckKind::PubComp {
+            let matched = ack.reason != ReasonCode::NoMatchingSubscribers;
+            // The answer to a repetition says nothing about subscribers.
+            let first = model.messages[which].sends == 1;
+            model.acknowledged(which, matched || !first)?;
+        }
+        Ok(())
+    }
+}
+
+/// A packet in a line.
+fn brief(packet: &Packet<'_>) -> String {
+    match packet {
+        Packet::Publish(publish) => format!(
+            "PUBLISH {:?} on {} at QoS {}, id {:?}{}{}",
+            which(publish.payload),
+            publish.topic,
+            publish.qos as u8,
+            publish.id.map(PacketId::get),
+            if publish.dup { ", DUP" } else { "" },
+            if publish.retain { ", RETAIN" } else { "" },
+        ),
+        other => format!("{other:?}"),
+    }
+}
+
+/// How a connection ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// The broker closed it.
+    Closed,
+    /// It broke.
+    Broken,
+    /// The client opened another one.
+    TakenOver,
+}
+
+/// A payload of `bytes`, at least four, that names its message.
+pub(crate) fn payload(which: Which, bytes: usize) -> Vec<u8> {
+    let number = u32::try_from(which).unwrap_or(u32::MAX);
+    let mut payload = number.to_be_bytes().to_vec();
+    payload.resize(bytes.max(4), number as u8);
+    payload
+}
+
+/// The message that a payload names.
+pub(crate) fn which(payload: &[u8]) -> Option<Which> {
+    let (number, _) = payload.split_first_chunk()?;
+    usize::try_from(u32::from_be_bytes(*number)).ok()
+}
