@@ -105,6 +105,8 @@ pub(crate) struct Client {
     session: Session,
     /// Whether it asked to start over and has heard no answer.
     has_started_over: bool,
+    /// When it heard the last CONNACK, in events.
+    online_since: u64,
     /// Connections since the last CONNACK.
     attempts: u32,
     /// Whether it has closed its direction: what it says now reaches nobody.
@@ -148,6 +150,7 @@ impl Client {
             received: Vec::new(),
             session: Session::None,
             has_started_over: false,
+            online_since: 0,
             attempts: 0,
             is_half_closed: false,
             lasting: false,
@@ -348,7 +351,9 @@ impl Client {
         model.disconnected(self.who);
         if let Some(which) = self.will.take() {
             let fate = match (self.state, ending) {
-                (State::Online, _) if self.traits.will_delay_secs == 0 => WillFate::Due(model.now),
+                (State::Online, _) if self.traits.will_delay_secs == 0 => {
+                    WillFate::Due(self.online_since)
+                }
                 (State::Leaving, Ending::Closed) if finished => {
                     self.discarded.push(which);
                     WillFate::Discarded
@@ -732,6 +737,7 @@ impl Client {
             ));
         }
         self.last_connected = millis;
+        self.online_since = model.now;
         if present {
             self.session = Session::There;
         } else {

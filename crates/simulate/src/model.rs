@@ -96,7 +96,7 @@ pub(crate) struct Message {
 pub(crate) enum WillFate {
     /// Nobody can tell.
     Open,
-    /// The connection ended without DISCONNECT at this event: published.
+    /// The connection that began at this event ended without DISCONNECT: published, nobody can tell when.
     Due(u64),
     /// DISCONNECT was read: never.
     Discarded,
@@ -140,7 +140,7 @@ struct Subscriber {
     seen: Seen,
     /// Retained topics that a new subscription must show, with the message that is the oldest acceptable.
     replays: BTreeMap<Topic, Which>,
-    /// What was acknowledged of each retained topic when the last SUBSCRIBE to a filter was sent.
+    /// What was acknowledged of each retained topic when this session's first SUBSCRIBE to a filter was sent.
     floors: BTreeMap<Filter, BTreeMap<Topic, Which>>,
 }
 
@@ -263,7 +263,8 @@ impl Model {
         let now = self.now;
         let floors = self.retained.clone();
         let subscriber = &mut self.subscribers[who];
-        subscriber.floors.insert(filter, floors);
+        // Of what the first SUBSCRIBE brought some may still be queued when the second one is answered.
+        subscriber.floors.entry(filter).or_insert(floors);
         let subscription = subscriber
             .subscriptions
             .entry(filter)
@@ -319,6 +320,7 @@ impl Model {
         }
         subscriber.owed.clear();
         subscriber.replays.clear();
+        subscriber.floors.clear();
         if had_share {
             // A message that was on its way to a member may have gone with it.
             self.owed_to_group.clear();
@@ -340,6 +342,7 @@ impl Model {
         }
         subscriber.owed.clear();
         subscriber.replays.clear();
+        subscriber.floors.clear();
         if had_share {
             self.owed_to_group.clear();
         }
@@ -518,14 +521,14 @@ impl Model {
                 ));
             }
             for (which, message) in self.messages.iter().enumerate() {
-                if let Some(WillFate::Due(ended)) = message.will
+                if let Some(WillFate::Due(since)) = message.will
                     && subscriber
-                        .surely(message.topic, ended)
+                        .surely(message.topic, since)
                         .is_some_and(|qos| qos.min(message.qos) > QoS::AtMostOnce)
                     && !subscriber.seen.deliveries.contains_key(&which)
                 {
                     return Err(format!(
-                        "client {who}: the will {which} of client {} never came; its connection ended at event {ended}",
+                        "client {who}: the will {which} of client {} never came; its connection, since event {since}, broke",
                         message.publisher
                     ));
                 }

@@ -65,7 +65,7 @@ impl Weather {
         Self {
             cut_once_in: dice.pick(&[100, 300, 1_000, 5_000]),
             crash_once_in: dice.pick(&[500, 1_500, 1_500, 4_000, 100_000]),
-            power_fails: dice.once_in(2),
+            power_fails: dice.roll(4) > 0,
             takeover_once_in: dice.pick(&[50, 200, 1_000]),
             leave_once_in: dice.pick(&[50, 200, 1_000]),
             half_close_once_in: dice.pick(&[300, 1_000]),
@@ -74,7 +74,7 @@ impl Weather {
             faults: Faults {
                 full_once_in: dice.pick(&[0, 0, 30, 300]),
                 fails_once_in: dice.pick(&[0, 0, 0, 400]),
-                sync_turns: dice.pick(&[0, 3, 20, 60]),
+                sync_turns: dice.pick(&[0, 3, 20, 60, 200]),
             },
         }
     }
@@ -335,7 +335,7 @@ impl World<'_> {
         let dice = Rc::clone(&self.dice);
         let once_in = |of: usize| dice.once_in((of / 30).max(1));
         if once_in(self.weather.crash_once_in) {
-            let power_fails = self.weather.power_fails && self.dice.once_in(2);
+            let power_fails = self.weather.power_fails && self.dice.roll(4) > 0;
             return self.crash(power_fails);
         }
         if self.clients[who].wire.is_none() {

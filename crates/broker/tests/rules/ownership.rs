@@ -243,7 +243,7 @@ async fn acknowledgements_that_are_lost_at_the_end_take_later_ones_with_them() {
     send(&mut client, publish("y", "", QoS::AtLeastOnce, 1)).await;
     send_subscribe(&mut client, 2, "z", QoS::AtMostOnce).await;
     send(&mut client, publish("y", "", QoS::AtLeastOnce, 3)).await;
-    let disconnect = martlet_codec::Disconnect::new(martlet_codec::ReasonCode::Success);
+    let disconnect = martlet_codec::Disconnect::new(ReasonCode::Success);
     send(&mut client, Packet::Disconnect(disconnect)).await;
     let mut acknowledged = Vec::new();
     while let Ok(packet) = client.receive().await {
