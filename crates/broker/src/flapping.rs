@@ -8,7 +8,7 @@ use std::{sync::Arc, time::Duration};
 
 use hashbrown::HashMap;
 use martlet_storage::Timestamp;
-use parking_lot::Mutex;
+use martlet_sync::Mutex;
 
 use crate::config;
 

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use hashbrown::HashMap;
-use parking_lot::Mutex;
+use martlet_sync::Mutex;
 
 use crate::{config::Config, core::Core, counters::Limit, rates::Scope};
 

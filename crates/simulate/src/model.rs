@@ -164,6 +164,10 @@ pub(crate) struct Model {
     subscribers: Vec<Subscriber>,
     /// Messages that some member of the share group must get.
     owed_to_group: BTreeSet<Which>,
+    /// When a member's session last ended, perhaps with messages that nobody else gets.
+    group_disturbed: u64,
+    /// What some member got.
+    group_got: HashSet<Which>,
     /// Who of the group got a QoS 2 message.
     group: HashMap<Which, HashSet<Who>>,
     /// The last acknowledged message of each retained topic.
@@ -185,6 +189,8 @@ impl Model {
                 })
                 .collect(),
             owed_to_group: BTreeSet::new(),
+            group_disturbed: 0,
+            group_got: HashSet::new(),
             group: HashMap::new(),
             retained: BTreeMap::new(),
             deliveries: 0,
@@ -238,7 +244,7 @@ impl Model {
                 continue;
             }
             if topic == Topic::Shared {
-                if !self.group.contains_key(&which) {
+                if sent > self.group_disturbed && !self.group_got.contains(&which) {
                     self.owed_to_group.insert(which);
                 }
             } else if !subscriber.seen.deliveries.contains_key(&which) {
@@ -324,6 +330,7 @@ impl Model {
         if had_share {
             // A message that was on its way to a member may have gone with it.
             self.owed_to_group.clear();
+            self.group_disturbed = now;
         }
     }
 
@@ -345,6 +352,7 @@ impl Model {
         subscriber.floors.clear();
         if had_share {
             self.owed_to_group.clear();
+            self.group_disturbed = now;
         }
     }
 
@@ -407,6 +415,7 @@ impl Model {
         }
         if topic == Topic::Shared {
             self.owed_to_group.remove(&which);
+            self.group_got.insert(which);
             let members = self.group.entry(which).or_default();
             // At QoS 1 it may go on to another when its member has ended unacknowledged.
             if qos < QoS::ExactlyOnce {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use martlet_codec::Version;
 use martlet_session::Mount;
-use parking_lot::Mutex;
+use martlet_sync::Mutex;
 
 use crate::{
     config::{Config, ListenerMqtt, ListenerPolicy, Rate},
