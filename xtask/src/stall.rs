@@ -351,18 +351,16 @@ impl Crowd {
             let round = Instant::now();
             for (number, place) in all.iter_mut().enumerate() {
                 let door = number % DOORS.len();
-                match place {
-                    Some(one) => {
-                        if !one.goes_on(WORDS[door]) {
-                            crowd.closed += 1;
-                            *place = None;
-                        }
-                    }
-                    None => {
-                        *place =
-                            Stalled::connect(ports[door], (number / DOORS.len()).is_multiple_of(2));
-                        crowd.refused += usize::from(place.is_none());
-                    }
+                if let Some(one) = place
+                    && !one.goes_on(WORDS[door])
+                {
+                    crowd.closed += 1;
+                    *place = None;
+                }
+                if place.is_none() {
+                    let talks = (number / DOORS.len()).is_multiple_of(2);
+                    *place = Stalled::connect(ports[door], talks);
+                    crowd.refused += usize::from(place.is_none());
                 }
             }
             crowd.held = all.iter().flatten().count();

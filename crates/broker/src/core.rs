@@ -18,6 +18,7 @@ use tokio::sync::Notify;
 use crate::{
     clock::{Clock, Spawner},
     config::{Config, DeliveryMode, QueueOverflow},
+    connection::Complaints,
     counters::{Counters, Event, Gauge, Limit, Loads, Snapshot},
     directory::Directory,
     flapping::Flapping,
@@ -61,6 +62,8 @@ pub(crate) struct Core {
     pub(crate) timers: Timers,
     pub(crate) users: ConnectedUsers,
     pub(crate) flapping: Flapping,
+    /// What may still be logged of connections that said no CONNECT.
+    pub(crate) strangers: Mutex<Complaints>,
     /// The mount points that listeners have or had.
     pub(crate) mounts: ArcSwap<Vec<Arc<str>>>,
     pub(crate) spares: SharedSpares,
@@ -207,6 +210,7 @@ impl Core {
             timers: Timers::default(),
             users: ConnectedUsers::default(),
             flapping: Flapping::default(),
+            strangers: Mutex::default(),
             mounts: ArcSwap::default(),
             spares: SharedSpares::default(),
             counters: Counters::new(),

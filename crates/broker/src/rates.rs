@@ -26,7 +26,7 @@ const OUTPUT_STEP: usize = 64 << 10;
 /// Something of which a certain amount may pass in a second.
 ///
 /// It keeps the time at which all that has passed would have passed at an even pace (the generic cell rate
-/// algorithm). As long as that is less than a second ahead, more may pass, however large: a large packet is paid for
+/// algorithm), which may be a second ahead. What is larger than that passes when nothing is ahead, and is paid for
 /// afterwards.
 #[derive(Debug)]
 struct Bucket {
@@ -43,20 +43,24 @@ impl Bucket {
         })
     }
 
-    /// Milliseconds until something may pass; 0 for now.
-    fn wait_millis(&self, now: Timestamp) -> u64 {
+    /// Milliseconds until so much may pass; 0 for now.
+    fn wait_millis(&self, now: Timestamp, amount: usize) -> u64 {
         let now = now.as_millis().saturating_mul(NANOS_PER_MILLI);
         let ahead = self.even.load(Ordering::Relaxed).saturating_sub(now);
-        match (ahead + 1).saturating_sub(BURST_NANOS) {
-            0 => 0,
-            nanos => nanos.div_ceil(NANOS_PER_MILLI),
-        }
+        let cost = self.cost(amount).min(BURST_NANOS);
+        let over = ahead.saturating_add(cost).saturating_sub(BURST_NANOS);
+        over.div_ceil(NANOS_PER_MILLI)
+    }
+
+    /// How long it takes to pass at an even pace, in nanoseconds.
+    fn cost(&self, amount: usize) -> u64 {
+        let cost = amount as u128 * 1_000_000_000 / u128::from(self.per_second);
+        u64::try_from(cost).unwrap_or(u64::MAX)
     }
 
     fn charge(&self, now: Timestamp, amount: usize) {
         let now = now.as_millis().saturating_mul(NANOS_PER_MILLI);
-        let cost = amount as u128 * 1_000_000_000 / u128::from(self.per_second);
-        let cost = u64::try_from(cost).unwrap_or(u64::MAX);
+        let cost = self.cost(amount);
         let add = |even: u64| Some(even.max(now).saturating_add(cost));
         // It always adds, so it never fails.
         let _ = self
@@ -82,12 +86,15 @@ impl Direction {
     }
 
     /// The bucket that a packet has to wait for, by what it is of, and for how long; the longest wait.
-    fn wait(&self, is_message: bool, now: Timestamp) -> Option<(&'static str, u64)> {
+    fn wait(&self, is_message: bool, bytes: usize, now: Timestamp) -> Option<(&'static str, u64)> {
         let messages = self.messages.as_ref().filter(|_| is_message);
-        let waits = [("messages", messages), ("bytes", self.bytes.as_ref())];
+        let waits = [
+            ("messages", messages, 1),
+            ("bytes", self.bytes.as_ref(), bytes),
+        ];
         waits
             .into_iter()
-            .filter_map(|(what, bucket)| Some((what, bucket?.wait_millis(now))))
+            .filter_map(|(what, bucket, amount)| Some((what, bucket?.wait_millis(now, amount))))
             .filter(|(_, millis)| *millis > 0)
             .max_by_key(|(_, millis)| *millis)
     }
@@ -222,7 +229,7 @@ fn pass(
     for scope in scopes {
         let wait = direction(scope)
             .as_ref()
-            .and_then(|direction| direction.wait(is_message, now));
+            .and_then(|direction| direction.wait(is_message, bytes, now));
         if let Some((what, millis)) = wait {
             return Err(Wait {
                 limit: scope.limit,
@@ -321,7 +328,7 @@ mod tests {
         let wait = meter
             .take_in(false, 2, at(0))
             .expect_err("other packets wait too");
-        assert_eq!((wait.what, wait.millis), ("bytes", 9_001));
+        assert_eq!((wait.what, wait.millis), ("bytes", 9_002));
         assert_eq!(meter.take_in(true, 1, at(9_001)), Ok(()));
     }
 

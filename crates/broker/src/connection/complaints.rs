@@ -1,4 +1,4 @@
-//! How often the log tells of one client's refused requests. A client that is refused goes on as it likes, and must not
+//! How often the log tells of one client's refused requests, and of connections that never became clients. A client that is refused goes on as it likes, and must not
 //! fill a disk or hide everybody else's lines by it.
 //!
 //! Deliberately absent: the lines themselves, and violations that end the connection: those come once.
@@ -10,9 +10,9 @@ const BURST: u8 = 10;
 /// After that, one line in this time.
 const REFILL_MILLIS: u64 = 1_000;
 
-/// What one connection may still log.
+/// What one connection, or all that never became clients, may still log.
 #[derive(Debug, Default)]
-pub(super) struct Complaints {
+pub(crate) struct Complaints {
     /// Lines written that count against the burst.
     used: u8,
     held_back: u32,
@@ -22,7 +22,7 @@ pub(super) struct Complaints {
 
 impl Complaints {
     /// Whether a line may be written at `now`: then how many were held back since the last one.
-    pub(super) fn line(&mut self, now: Timestamp) -> Option<u32> {
+    pub(crate) fn line(&mut self, now: Timestamp) -> Option<u32> {
         let passed = now.as_millis().saturating_sub(self.since.as_millis()) / REFILL_MILLIS;
         if passed > 0 {
             self.used = self

@@ -649,10 +649,17 @@ async fn refuse<S: ByteStream>(
         Refused::Told(_, violation) => violation.text.as_str(),
     };
     let client = client_of(bytes);
-    tracing::warn!(
-        event = "connect_refused", client, peer = %origin.peer, listener = %origin.listener, reason = text,
-        "Client {client} from {} refused: {text}", origin.peer,
-    );
+    // Whoever did not even say CONNECT may come back as often as it likes, and must not fill the disk by it.
+    let not_logged = match &refused {
+        Refused::Silently(_) => core.strangers.lock().line(core.clock.now()),
+        Refused::Told(..) => Some(0),
+    };
+    if let Some(not_logged) = not_logged {
+        tracing::warn!(
+            event = "connect_refused", client, peer = %origin.peer, listener = %origin.listener, reason = text, not_logged,
+            "Client {client} from {} refused: {text}", origin.peer,
+        );
+    }
     core.counters.connect_refused(match &refused {
         Refused::Silently(_) => ReasonCode::MalformedPacket,
         Refused::Told(_, violation) => violation.reason,

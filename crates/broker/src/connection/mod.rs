@@ -26,6 +26,7 @@ use crate::{
     session::Kick,
 };
 
+pub(crate) use complaints::Complaints;
 pub(crate) use driver::Connection;
 pub(crate) use handshake::run as handshake;
 

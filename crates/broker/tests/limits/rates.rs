@@ -321,3 +321,24 @@ fn a_ban_ends_and_can_be_lifted() {
         },
     );
 }
+
+#[test]
+fn garbage_costs_a_few_lines_however_much_of_it_comes() {
+    run(
+        |_| {},
+        async |ground| {
+            for _ in 0..100 {
+                let mut stranger = ground.stream();
+                stranger.send_bytes(b"GET / HTTP/1.1\r\n\r\n").await;
+                assert!(stranger.ends_within(Duration::from_secs(5)).await);
+            }
+            let lines = ground.logged("connect_refused").len();
+            assert!((1..=20).contains(&lines), "{lines} lines");
+            assert_eq!(
+                ground.client("c").await.told().await,
+                Told::Nothing,
+                "served as ever"
+            );
+        },
+    );
+}
