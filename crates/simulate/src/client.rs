@@ -113,7 +113,14 @@ pub(crate) struct Client {
     is_half_closed: bool,
     /// Whether the session of this connection outlives it.
     lasting: bool,
-    /// When it was last surely connected, in virtual milliseconds.
+    /// The time when it last looked.
+    millis: u64,
+    /// When the connection began that it heard CONNACK on, in virtual milliseconds; the broker may have lost it long before
+    /// the client hears of that.
+    connected: u64,
+    /// When this connection began.
+    began: u64,
+    /// When it last thought itself connected.
     last_connected: u64,
     next_id: u16,
     outgoing: Vec<Outgoing>,
@@ -154,6 +161,9 @@ impl Client {
             attempts: 0,
             is_half_closed: false,
             lasting: false,
+            millis: 0,
+            connected: 0,
+            began: 0,
             last_connected: 0,
             next_id: 0,
             outgoing: Vec::new(),
@@ -298,6 +308,7 @@ impl Client {
         self.wire = Some(wire);
         self.connection += 1;
         self.attempts += 1;
+        self.began = self.millis;
         self.received.clear();
         self.is_half_closed = false;
         self.state = State::Connecting(clean_start);
@@ -603,6 +614,7 @@ impl Client {
 
     /// Reads what has arrived.
     pub(crate) fn receive(&mut self, model: &mut Model, millis: u64) -> Result<(), Violation> {
+        self.millis = millis;
         let Some(wire) = self.wire.clone() else {
             return Ok(());
         };
@@ -710,6 +722,7 @@ impl Client {
         self.state = State::Online;
         self.has_started_over = false;
         let away = millis - self.last_connected;
+        let away_at_most = millis - self.connected;
         let expiry = u64::from(self.traits.expiry_secs) * 1_000;
         let lasts = self.traits.expiry_secs == u32::MAX;
         if present && (clean_start || self.session == Session::None) {
@@ -721,10 +734,10 @@ impl Client {
         if !present
             && !clean_start
             && self.session == Session::There
-            && (lasts || away + EXPIRY_SLACK_MILLIS < expiry)
+            && (lasts || away_at_most + EXPIRY_SLACK_MILLIS < expiry)
         {
             return Err(format!(
-                "client {}: its session is lost, after {away} ms away",
+                "client {}: its session is lost, after {away_at_most} ms",
                 self.who
             ));
         }
@@ -737,6 +750,7 @@ impl Client {
             ));
         }
         self.last_connected = millis;
+        self.connected = self.began;
         self.online_since = model.now;
         if present {
             self.session = Session::There;

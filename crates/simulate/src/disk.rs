@@ -111,7 +111,7 @@ impl Disk {
     /// No more faults.
     pub(crate) fn heal(&self) {
         let mut state = locked(&self.state);
-        let sync_turns = state.faults.sync_turns;
+        let sync_turns = state.faults.sync_turns.min(10);
         state.faults = Faults {
             sync_turns,
             ..Faults::default()

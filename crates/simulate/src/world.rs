@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// Steps without progress of any client after which a run that should come to rest is given up.
-const SETTLE_STEPS: u64 = 400_000;
+const SETTLE_STEPS: u64 = 2_000_000;
 
 /// Virtual milliseconds within which everybody has got everything, once nothing goes wrong any more.
 const SETTLE_MILLIS: u64 = 4_000;
@@ -427,7 +427,7 @@ impl World<'_> {
             "-- nothing goes wrong any more".to_owned()
         });
         self.weather.faults = Faults {
-            sync_turns: self.weather.faults.sync_turns,
+            sync_turns: self.weather.faults.sync_turns.min(10),
             ..Faults::default()
         };
         self.life.disk.heal();
