@@ -196,7 +196,8 @@ impl Broker {
             (0, 0, 0)
         );
         for (text, value) in self.topics {
-            assert_eq!(self.tree.remove(TopicName::trusted(&text)), Some(value));
+            let removed = self.tree.remove(TopicName::trusted(&text));
+            assert_eq!(removed, Some((text, value)));
         }
         assert!(self.tree.is_empty());
     }
