@@ -225,7 +225,7 @@ impl Core {
     }
 
     /// Tells the connection that owns `old` and waits until it has let go.
-    async fn take_over(&self, old: &Session) {
+    async fn take_over(&self, old: &Arc<Session>) {
         let detached = old.detached.notified();
         tokio::pin!(detached);
         detached.as_mut().enable();
@@ -242,10 +242,12 @@ impl Core {
             .is_err()
             && old.is_connected()
         {
-            // The owner cannot be reached. Its epoch is over, so it can do nothing more to the session.
+            // The owner cannot be reached, or waits for a store that has stalled. What the end of its connection means for
+            // will and session holds all the same, and its epoch is over, so it can do nothing more to the session.
             tracing::error!(event = "takeover_forced", client = %old.client_id, "the old connection did not let go in time");
-            disconnect_state(old, None);
-            old.with_outbox(|outbox| outbox.connected = false);
+            if let Some(epoch) = old.with_outbox(|outbox| outbox.epoch) {
+                self.detach(old, epoch, true, None);
+            }
         }
     }
 
@@ -258,7 +260,7 @@ impl Core {
         with_will: bool,
         expiry_secs: Option<u32>,
     ) -> bool {
-        if disconnect_state(session, Some(epoch)) == Some(false) {
+        if disconnect_state(session, epoch) == Some(false) {
             return false;
         }
         let now = self.clock.now();
@@ -495,10 +497,10 @@ pub(crate) fn record(
 }
 
 /// Takes the outbox offline; `Some(false)` when `epoch` is no longer the owner.
-fn disconnect_state(session: &Session, epoch: Option<u64>) -> Option<bool> {
+fn disconnect_state(session: &Session, epoch: u64) -> Option<bool> {
     session.set_availability(Availability::Offline);
     session.with_outbox(|outbox| {
-        if epoch.is_some_and(|epoch| epoch != outbox.epoch) || !outbox.connected {
+        if epoch != outbox.epoch || !outbox.connected {
             return false;
         }
         outbox.epoch += 1;

@@ -93,6 +93,40 @@ async fn connack_waits_for_the_will_of_a_session_that_is_not_stored() {
     expect_connack(&mut client, false).await;
 }
 
+/// The simulator found it: a takeover by force forgot what the end of a connection means.
+#[tokio::test]
+async fn who_takes_over_from_one_that_waits_for_a_stalled_store_gets_a_new_session_and_the_will_fires()
+ {
+    let (broker, committer) = with_store();
+    let mut witness = connected(&broker, "witness", true).await;
+    subscribed(&mut witness, "wills", QoS::AtMostOnce).await;
+    let connect = Connect {
+        will: Some(Will {
+            qos: QoS::AtMostOnce,
+            retain: false,
+            props: Props::EMPTY,
+            topic: "wills",
+            payload: b"gone",
+        }),
+        ..connect_packet("a", Version::V5, false)
+    };
+    let mut first = open(&broker, Version::V5);
+    send(&mut first, Packet::Connect(connect)).await;
+    wait_until(|| committer.pending() > 0).await;
+    // Nothing is committed until the broker's patience is over, which is five seconds.
+    let mut second = open(&broker, Version::V5);
+    let connect = connect_packet("a", Version::V5, false);
+    send(&mut second, Packet::Connect(connect)).await;
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!(payload(&mut witness).await, "gone");
+    committer.commit_all();
+    let packet = second.receive().await.expect("CONNACK");
+    let Packet::ConnAck(connack) = packet.packet() else {
+        panic!("expected CONNACK, got {packet:?}")
+    };
+    assert!(!connack.session_present, "its session ended with it");
+}
+
 #[tokio::test]
 async fn qos_1_reaches_a_live_subscriber_at_once_and_puback_waits() {
     let (broker, committer) = with_store();
