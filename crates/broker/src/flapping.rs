@@ -12,7 +12,7 @@ use martlet_sync::Mutex;
 
 use crate::config;
 
-/// Clients remembered at most; beyond it those are forgotten that have not been here for longest.
+/// Clients remembered at most.
 const REMEMBERED_MAX: usize = 65_536;
 
 /// A client that may not connect for a while.
@@ -54,6 +54,22 @@ impl Seen {
     }
 }
 
+/// Frees half of what may be remembered, so that a crowd of client ids costs one look at all of them now and then and not
+/// one for each connection: what is over, then counts, which begin anew, and bans, from the oldest on, only at last.
+fn make_room(clients: &mut HashMap<Name, Seen>, settings: &config::Flapping, now: Timestamp) {
+    clients.retain(|_, seen| !seen.is_over(settings, now));
+    if clients.len() > REMEMBERED_MAX / 2 {
+        clients.retain(|_, seen| seen.banned);
+    }
+    if clients.len() > REMEMBERED_MAX / 2 {
+        let mut times: Vec<Timestamp> = clients.values().map(|seen| seen.since).collect();
+        let middle = times.len() / 2;
+        let (_, middle, _) = times.select_nth_unstable(middle);
+        let middle = *middle;
+        clients.retain(|_, seen| seen.since > middle);
+    }
+}
+
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
@@ -88,12 +104,7 @@ impl Flapping {
         }
         let mut clients = self.clients.lock();
         if clients.len() >= REMEMBERED_MAX {
-            clients.retain(|_, seen| !seen.is_over(settings, now));
-        }
-        if clients.len() >= REMEMBERED_MAX {
-            let oldest = clients.iter().min_by_key(|(_, seen)| seen.since);
-            let oldest = oldest.map(|(key, _)| key.clone());
-            oldest.map(|key| clients.remove(&key));
+            make_room(&mut clients, settings, now);
         }
         let fresh = Seen {
             since: now,
@@ -184,10 +195,24 @@ mod tests {
             ..config::Flapping::default()
         };
         let flapping = Flapping::default();
+        for _ in 0..2 {
+            flapping.connects(&"banned".into(), &"".into(), &settings, at(0));
+        }
         for number in 0..REMEMBERED_MAX + 3 {
             let client: Arc<str> = number.to_string().into();
-            flapping.connects(&client, &"".into(), &settings, at(0));
+            flapping.connects(&client, &"".into(), &settings, at(1));
+            assert!(flapping.clients.lock().len() <= REMEMBERED_MAX);
         }
-        assert_eq!(flapping.clients.lock().len(), REMEMBERED_MAX);
+        let nobody: Arc<str> = "".into();
+        assert!(
+            flapping.is_banned(&"banned".into(), &nobody, &settings, at(1)),
+            "a crowd of others lifts no ban"
+        );
+        for number in 0..2 * REMEMBERED_MAX {
+            let client: Arc<str> = (number / 2).to_string().into();
+            flapping.connects(&client, &nobody, &settings, at(2));
+            flapping.connects(&client, &nobody, &settings, at(2));
+        }
+        assert!(flapping.clients.lock().len() <= REMEMBERED_MAX, "bans only");
     }
 }
