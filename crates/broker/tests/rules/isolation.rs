@@ -146,18 +146,17 @@ async fn a_client_that_reads_nothing_still_has_its_own_messages_processed_up_to_
     expect_silence(&mut other).await;
 }
 
-#[tokio::test]
-async fn more_publishers_than_the_queue_has_room_lose_nothing_to_a_live_client() {
-    const PUBLISHERS: usize = 300;
+/// A broker whose queues hold few messages, and a subscriber of `t` at QoS 1 that takes even fewer at a time.
+async fn with_small_queue(messages: usize, receive_maximum: u16) -> (Broker, RawConnection) {
     let mut config = quiet();
-    config.limits.queued_messages_max = 20;
+    config.limits.queued_messages_max = messages;
     let broker = Broker::builder()
         .config(config)
         .seed(7)
         .start()
         .expect("sound settings");
     let mut subscriber = open(&broker, Version::V5);
-    let props = PropsBuf::new().with(Property::ReceiveMaximum(1));
+    let props = PropsBuf::new().with(Property::ReceiveMaximum(receive_maximum));
     let connect = Connect {
         props: props.as_props(),
         ..connect_packet("s", Version::V5, true)
@@ -165,6 +164,24 @@ async fn more_publishers_than_the_queue_has_room_lose_nothing_to_a_live_client()
     send(&mut subscriber, Packet::Connect(connect)).await;
     subscriber.receive().await.expect("CONNACK");
     subscribed(&mut subscriber, "t", QoS::AtLeastOnce).await;
+    (broker, subscriber)
+}
+
+/// The payload of the next message, which is acknowledged.
+async fn take(subscriber: &mut RawConnection) -> Vec<u8> {
+    let packet = subscriber.receive().await.expect("a message");
+    let Packet::Publish(message) = packet.packet() else {
+        panic!("expected PUBLISH, got {packet:?}")
+    };
+    let id = message.id.expect("QoS 1").get();
+    send(subscriber, ack(AckKind::PubAck, id)).await;
+    message.payload.to_vec()
+}
+
+#[tokio::test]
+async fn more_publishers_than_the_queue_has_room_lose_nothing_to_a_live_client() {
+    const PUBLISHERS: usize = 300;
+    let (broker, mut subscriber) = with_small_queue(20, 1).await;
     let mut publishers = Vec::new();
     for n in 0..PUBLISHERS {
         publishers.push(connected(&broker, &format!("p{n}"), true).await);
@@ -175,13 +192,7 @@ async fn more_publishers_than_the_queue_has_room_lose_nothing_to_a_live_client()
     }
     let mut seen = std::collections::BTreeSet::new();
     for _ in 0..PUBLISHERS {
-        let packet = subscriber.receive().await.expect("a message");
-        let Packet::Publish(message) = packet.packet() else {
-            panic!("expected PUBLISH, got {packet:?}")
-        };
-        seen.insert(message.payload.to_vec());
-        let id = message.id.expect("QoS 1").get();
-        send(&mut subscriber, ack(AckKind::PubAck, id)).await;
+        seen.insert(take(&mut subscriber).await);
     }
     assert_eq!(seen.len(), PUBLISHERS);
 }
@@ -190,22 +201,7 @@ async fn more_publishers_than_the_queue_has_room_lose_nothing_to_a_live_client()
 async fn a_fast_publisher_loses_nothing_to_a_live_client_with_a_small_window() {
     // mosquitto_sub announces a Receive Maximum of 20; the queue behind it is bounded.
     const MESSAGES: usize = 5_000;
-    let mut config = quiet();
-    config.limits.queued_messages_max = 500;
-    let broker = Broker::builder()
-        .config(config)
-        .seed(7)
-        .start()
-        .expect("sound settings");
-    let mut subscriber = open(&broker, Version::V5);
-    let props = PropsBuf::new().with(Property::ReceiveMaximum(20));
-    let connect = Connect {
-        props: props.as_props(),
-        ..connect_packet("s", Version::V5, true)
-    };
-    send(&mut subscriber, Packet::Connect(connect)).await;
-    subscriber.receive().await.expect("CONNACK");
-    subscribed(&mut subscriber, "t", QoS::AtLeastOnce).await;
+    let (broker, mut subscriber) = with_small_queue(500, 20).await;
     let mut publisher = connected(&broker, "p", true).await;
     let burst = tokio::spawn(async move {
         for n in 0..MESSAGES {
@@ -219,13 +215,7 @@ async fn a_fast_publisher_loses_nothing_to_a_live_client_with_a_small_window() {
         publisher
     });
     for n in 0..MESSAGES {
-        let packet = subscriber.receive().await.expect("a message");
-        let Packet::Publish(message) = packet.packet() else {
-            panic!("expected PUBLISH, got {packet:?}")
-        };
-        assert_eq!(message.payload, n.to_string().as_bytes());
-        let id = message.id.expect("QoS 1").get();
-        send(&mut subscriber, ack(AckKind::PubAck, id)).await;
+        assert_eq!(take(&mut subscriber).await, n.to_string().as_bytes());
     }
     drop(burst.await);
 }
