@@ -109,20 +109,13 @@ fn rows() -> Result<Vec<Row>, Failure> {
 }
 
 /// Builds the tests and returns the program that runs them, as cargo names it: `Executable tests/... (PATH)`.
-/// With the features of the whole workspace, because that is how they have been built before.
+/// With the features that the whole workspace uses, because that is how they have been built before.
 fn test_program() -> Result<PathBuf, Failure> {
     let root = folder().parent().unwrap_or(folder());
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let output = Command::new(cargo)
         .current_dir(root)
-        .args([
-            "test",
-            "--workspace",
-            "--all-features",
-            "--test",
-            "conformance",
-            "--no-run",
-        ])
+        .args(["test", "--workspace", "--test", "conformance", "--no-run"])
         .args(["--color", "never"])
         .output()?;
     let text = String::from_utf8_lossy(&output.stderr);

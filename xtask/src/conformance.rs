@@ -21,13 +21,7 @@ pub(crate) struct Options {
 pub(crate) fn run(options: &Options) -> Result<Outcome, Error> {
     if !options.no_run && !options.mutants {
         let tests = workspace::cargo()
-            .args([
-                "test",
-                "--workspace",
-                "--all-features",
-                "--test",
-                "conformance",
-            ])
+            .args(["test", "--workspace", "--test", "conformance"])
             .status()?;
         if !tests.success() {
             return Ok(Outcome::Failed);

@@ -22,7 +22,7 @@ pub(crate) fn cargo() -> Command {
 
 /// Builds an example of this workspace and returns its path; `None` when it does not build.
 ///
-/// The whole workspace is selected with all features, as the tests are: cargo then takes the crates they have built,
+/// The whole workspace is selected, as for the tests: cargo then takes the crates they have built,
 /// instead of building them again with the features that this one program would need.
 pub(crate) fn build_example(name: &str) -> Result<Option<PathBuf>, Error> {
     build(&["--example", name], Path::new("debug/examples").join(name))
@@ -36,7 +36,7 @@ pub(crate) fn build_program(name: &str) -> Result<Option<PathBuf>, Error> {
 fn build(selection: &[&str], program: PathBuf) -> Result<Option<PathBuf>, Error> {
     let mut command = cargo();
     command
-        .args(["build", "--quiet", "--workspace", "--all-features"])
+        .args(["build", "--quiet", "--workspace"])
         .args(selection);
     if !command.status()?.success() {
         return Ok(None);
