@@ -11,6 +11,7 @@ use crate::failure::Failure;
 use crate::options::Options;
 use crate::pacer::Pacer;
 use crate::progress::Progress;
+use crate::quic::Gateway;
 use crate::report::Sample;
 use crate::shared::{Gate, Shared};
 use crate::socket::{Socket, Wrapping};
@@ -49,6 +50,8 @@ pub(crate) struct Engine<'a> {
     scratch: Vec<u8>,
     address: SocketAddr,
     wrapping: Wrapping,
+    /// Where `address` is that of the thread that speaks QUIC.
+    gateway: Option<Gateway>,
     login: Login,
     deadline: Instant,
     timeout: Duration,
@@ -76,12 +79,21 @@ impl<'a> Engine<'a> {
         progress: &'a mut dyn FnMut(&Progress),
     ) -> Result<Self, Failure> {
         let now = Instant::now();
+        let (mut address, mut wrapping) = (options.address, options.wrapping.clone());
+        let mut gateway = None;
+        if let (true, Some((config, name))) = (wrapping.quic, &wrapping.tls) {
+            let started = Gateway::start(address, config, name)?;
+            address = started.address();
+            gateway = Some(started);
+            wrapping = Wrapping::default();
+        }
         Ok(Self {
             poll: Poll::new().map_err(Failure::system("cannot wait for sockets"))?,
             events: Events::with_capacity(1_024),
             scratch: vec![0; SCRATCH_BYTES + PACKET_OVERHEAD + options.payload],
-            address: options.address,
-            wrapping: options.wrapping.clone(),
+            address,
+            wrapping,
+            gateway,
             login: Login {
                 version: options.version,
                 username: options.username.clone(),
@@ -378,6 +390,13 @@ impl<'a> Engine<'a> {
 
     /// One round: wait, read, publish.
     pub(crate) fn turn(&mut self, wait: Duration) -> Result<(), Failure> {
+        self.try_turn(wait).map_err(|error| {
+            let cause = self.gateway.as_ref().and_then(Gateway::failure);
+            cause.map_or(error, |cause| Failure::Broker(cause.to_owned()))
+        })
+    }
+
+    fn try_turn(&mut self, wait: Duration) -> Result<(), Failure> {
         let wait = if self.shared.wake.is_empty() {
             wait
         } else {

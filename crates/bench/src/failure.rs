@@ -30,7 +30,7 @@ pub enum Failure {
 }
 
 impl Failure {
-    pub(crate) fn system(what: &'static str) -> impl FnOnce(io::Error) -> Self {
+    pub(crate) fn system(what: &'static str) -> impl Fn(io::Error) -> Self + Copy {
         move |error| Self::System { what, error }
     }
 }

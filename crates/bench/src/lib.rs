@@ -22,6 +22,7 @@ mod plan;
 mod process;
 mod progress;
 mod publisher;
+mod quic;
 mod receiver;
 mod relay;
 mod report;

@@ -18,7 +18,7 @@ use rustls::{ClientConfig, ClientConnection};
 use crate::failure::Failure;
 
 /// How long one connection may take, handshakes included.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Raw bytes that are read from a WebSocket at a time.
 const RAW_BYTES: usize = 64 << 10;
@@ -33,6 +33,8 @@ pub struct Wrapping {
     pub(crate) tls: Option<(Arc<ClientConfig>, ServerName<'static>)>,
     /// The path of the WebSocket request.
     pub(crate) websocket: Option<String>,
+    /// Whether TLS is that of QUIC.
+    pub(crate) quic: bool,
 }
 
 impl Wrapping {
@@ -43,9 +45,17 @@ impl Wrapping {
         self
     }
 
+    /// The same over QUIC, for which there must be TLS.
+    #[must_use]
+    pub fn over_quic(mut self) -> Self {
+        self.quic = true;
+        self
+    }
+
     /// What it is called in a URL.
     pub const fn scheme(&self) -> &'static str {
         match (&self.tls, &self.websocket) {
+            _ if self.quic => "quic",
             (None, None) => "tcp",
             (Some(_), None) => "tls",
             (None, Some(_)) => "ws",

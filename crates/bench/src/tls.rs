@@ -48,7 +48,7 @@ pub fn tls(host: &str, authorities: Option<&Path>) -> Result<Wrapping, Failure> 
     };
     Ok(Wrapping {
         tls: Some((Arc::new(config.with_no_client_auth()), name)),
-        websocket: None,
+        ..Wrapping::default()
     })
 }
 

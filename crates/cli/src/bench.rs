@@ -125,7 +125,7 @@ fn version(name: &str) -> Result<Version, String> {
     }
 }
 
-/// Address and wrapping of a URL: tcp, mqtt, tls, mqtts and ws.
+/// Address and wrapping of a URL: tcp, mqtt, tls, mqtts, ws, wss and quic.
 fn target(url: &str, authorities: Option<&Path>) -> Result<(SocketAddr, Wrapping), Failure> {
     let refuse = |words: String| Failure::Options(words);
     let (scheme, rest) = url.split_once("://").unwrap_or(("tcp", url));
@@ -138,9 +138,10 @@ fn target(url: &str, authorities: Option<&Path>) -> Result<(SocketAddr, Wrapping
         "tls" | "mqtts" => 8883,
         "ws" => 8083,
         "wss" => 8084,
+        "quic" => 14567,
         _ => {
             return Err(refuse(format!(
-                "{url}: tcp://, tls://, ws:// and wss:// are spoken"
+                "{url}: tcp://, tls://, ws://, wss:// and quic:// are spoken"
             )));
         }
     };
@@ -160,6 +161,7 @@ fn target(url: &str, authorities: Option<&Path>) -> Result<(SocketAddr, Wrapping
         .ok_or_else(|| refuse(format!("{url}: has no address")))?;
     let wrapping = match scheme {
         "tls" | "mqtts" | "wss" => martlet_bench::tls(host, authorities)?,
+        "quic" => martlet_bench::tls(host, authorities)?.over_quic(),
         _ => Wrapping::default(),
     };
     let wrapping = match (scheme, path) {
@@ -336,6 +338,7 @@ mod tests {
         check("tls://127.0.0.1", Some(("127.0.0.1:8883", "tls")));
         check("ws://127.0.0.1:8084/x", Some(("127.0.0.1:8084", "ws")));
         check("wss://127.0.0.1", Some(("127.0.0.1:8084", "wss")));
+        check("quic://127.0.0.1", Some(("127.0.0.1:14567", "quic")));
         check("udp://127.0.0.1:1884", None);
         check("tcp://127.0.0.1:x", None);
     }

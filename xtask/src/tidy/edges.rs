@@ -70,6 +70,7 @@ const OUTSIDE: &[(&str, &[&str], &str)] = &[
             "transport",
             "broker",
             "client",
+            "bench",
             "cli",
             "broker-bin",
             "instructions",

@@ -98,12 +98,17 @@ fn what_cannot_be_run_is_refused_by_name() {
     check(
         "pairs --url udp://127.0.0.1",
         2,
-        "tcp://, tls://, ws:// and wss:// are spoken",
+        "tcp://, tls://, ws://, wss:// and quic:// are spoken",
     );
     check(
         "pairs --url tcp://127.0.0.1:1",
         1,
         "cannot connect to 127.0.0.1:1",
+    );
+    check(
+        "pairs --url quic://127.0.0.1:1",
+        1,
+        "cannot connect to 127.0.0.1:1: no answer",
     );
     check("pairs --rate 0", 2, "rate must be above 0");
 }

@@ -7,6 +7,8 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use serde_json::Value;
+
 use crate::support::{Ended, Running, directory, martlet, run, run_with_input};
 
 /// A broker on `tls://` (client certificates are optional and stand for the user name), `wss://`, `quic://` and
@@ -81,6 +83,34 @@ impl Secure {
         let mut subscriber = Running::start(&mut command);
         subscriber.line("subscribed to ");
         subscriber
+    }
+}
+
+#[test]
+fn the_load_generator_comes_in_by_every_door() {
+    let secure = Secure::start();
+    let ca = secure.path("certs/ca.pem");
+    let stranger = directory();
+    let made = run(martlet(stranger.path()).args(["init", "--tls"]));
+    assert_eq!(made.code, Some(0), "{made:?}");
+    for url in [
+        format!("tls://localhost:{}", secure.tls),
+        format!("wss://localhost:{}", secure.wss),
+        format!("quic://localhost:{}", secure.quic),
+    ] {
+        let bench = |authorities: &str| {
+            let arguments = "bench pairs --publishers 3 --qos 2 --count 100 --json --url";
+            let arguments: Vec<&str> = arguments.split(' ').collect();
+            let mut command = secure.martlet(&arguments);
+            run(command.args([&url, "--cafile", authorities]))
+        };
+        let ended = bench(&ca);
+        assert_eq!(ended.code, Some(0), "{url}: {ended:?}");
+        let report: Value = serde_json::from_str(&ended.out).expect("a report");
+        assert_eq!(report["figures"]["delivered"], 300.0, "{url}: {report}");
+        let ended = bench(&stranger.path().join("certs/ca.pem").display().to_string());
+        assert_eq!(ended.code, Some(1), "{url}: {ended:?}");
+        assert!(ended.err.contains("cannot connect to "), "{url}: {ended:?}");
     }
 }
 
