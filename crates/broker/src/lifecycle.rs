@@ -439,6 +439,11 @@ impl Core {
                 let Some(session) = session.upgrade() else {
                     return;
                 };
+                // A client that is just coming back has the turn and looks at the will itself. Without the turn the row of its
+                // next will could be stored before the row of this one is deleted, and go with it.
+                let Some(_claim) = self.directory.try_claim(&session.client_id) else {
+                    return;
+                };
                 let will = {
                     let mut state = session.state.lock();
                     if state.generation == *generation {

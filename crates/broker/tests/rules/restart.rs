@@ -3,17 +3,22 @@
 //!
 //! The crash is a copy of the store: whatever the first broker does later, the second one starts from that instant.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
 };
 
-use martlet_broker::{Broker, clock::Clock, counters::Gauge};
+use martlet_broker::{Broker, clock::Clock, counters::Gauge, hooks::Hooks};
 use martlet_client::RawConnection;
 use martlet_codec::{
     AckKind, Connect, Packet, Property, Props, PropsBuf, Publish, QoS, Version, Will,
 };
-use martlet_storage::{CommitOptions, MemoryStorage, Storage, Table, Timestamp, Value, Write};
+use martlet_storage::{
+    CommitOptions, MemoryStorage, Message, Storage, Table, Timestamp, Value, Write,
+};
 
 use crate::ground::{
     ack, connect_packet, connected, expect_ack, expect_silence, open, payload, publish, quiet,
@@ -87,7 +92,7 @@ async fn sleeper(broker: &Broker, client_id: &str, filter: &str, qos: QoS) {
     subscribed(&mut client, filter, qos).await;
     drop(client);
     while broker.clients_connected() > 0 {
-        tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+        tokio::time::sleep(Duration::from_millis(1)).await;
     }
 }
 
@@ -221,7 +226,7 @@ async fn connect_with_will(
             topic: "wills",
             payload: client_id.as_bytes(),
         }),
-        ..connect_packet(client_id, Version::V5, true)
+        ..connect_packet(client_id, Version::V5, false)
     };
     send(&mut client, Packet::Connect(connect)).await;
     client.receive().await.expect("CONNACK");
@@ -245,7 +250,7 @@ async fn wills_fire_after_a_crash_when_they_are_due_and_only_then() {
     send(&mut cancelled, Packet::Disconnect(disconnect)).await;
     assert!(cancelled.receive().await.is_err(), "closed");
     while broker.clients_connected() > 4 {
-        tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+        tokio::time::sleep(Duration::from_millis(1)).await;
     }
     committed(&broker).await;
 
@@ -280,12 +285,70 @@ async fn a_client_that_comes_back_after_its_will_was_due_does_not_save_it() {
     let client = connect_with_will(&broker, "late", 3_600, 10).await;
     drop(client);
     while broker.clients_connected() > 1 {
-        tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+        tokio::time::sleep(Duration::from_millis(1)).await;
     }
     // The timer, which waits by another clock, has not come to it yet.
     clock.0.store(NOON + 10_000, Ordering::Relaxed);
     drop(resumed(&broker, "late").await);
     assert_eq!(payload(&mut witness).await, "late");
+}
+
+/// Holds the timer in the middle of a will, until the client is back or has had every chance to be.
+#[derive(Default)]
+struct Delay {
+    firing: AtomicBool,
+    back: AtomicBool,
+}
+
+impl Hooks for Delay {
+    fn will(&self, _client_id: &str, _will: &Message) -> bool {
+        self.firing.store(true, Ordering::Release);
+        for _ in 0..300 {
+            if self.back.load(Ordering::Acquire) {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        true
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn a_will_that_fires_while_its_client_comes_back_leaves_the_next_will_in_the_store() {
+    let storage = MemoryStorage::default();
+    let broker = start(&storage, 0);
+    sleeper(&broker, "sleeper", "wills", QoS::AtLeastOnce).await;
+    let _client = connect_with_will(&broker, "client", 3_600, 10).await;
+    committed(&broker).await;
+
+    let storage = crashed(&storage);
+    let hooks = Arc::new(Delay::default());
+    let second = Broker::builder()
+        .config(quiet())
+        .seed(7)
+        .clock(Arc::new(Hand(AtomicU64::new(NOON + 60_000))))
+        .hooks(hooks.clone())
+        .store(storage.clone(), CommitOptions::default())
+        .expect("the store can be read")
+        .start()
+        .expect("sound settings");
+    while !hooks.firing.load(Ordering::Acquire) {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let _client = connect_with_will(&second, "client", 3_600, 10).await;
+    hooks.back.store(true, Ordering::Release);
+    let mut sleeper = resumed(&second, "sleeper").await;
+    assert_eq!(payload(&mut sleeper).await, "client");
+    committed(&second).await;
+
+    let mut wills = 0;
+    crashed(&storage)
+        .scan_keys(Table::Will, &[], &mut |_| {
+            wills += 1;
+            true
+        })
+        .expect("memory can be read");
+    assert_eq!(wills, 1, "the will of the new connection");
 }
 
 #[tokio::test]
@@ -308,7 +371,7 @@ async fn a_session_ends_at_its_time_however_often_the_broker_dies() {
     assert_eq!(after.counters().gauge(Gauge::Sessions), 1);
     let last = start(&crashed(&third), 101);
     while last.counters().gauge(Gauge::Sessions) > 0 {
-        tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+        tokio::time::sleep(Duration::from_millis(1)).await;
     }
     assert_eq!(last.counters().gauge(Gauge::Subscriptions), 0);
 }
