@@ -76,14 +76,6 @@ enum Session {
     Unsure,
 }
 
-/// An answer it owes.
-enum Reply {
-    PubAck(PacketId),
-    PubRec(PacketId),
-    PubRel(PacketId),
-    PubComp(PacketId),
-}
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Away,
@@ -115,8 +107,6 @@ pub(crate) struct Client {
     is_half_closed: bool,
     /// Whether the session of this connection outlives it.
     lasting: bool,
-    /// The time when it last looked.
-    millis: u64,
     /// When the connection began that it heard CONNACK on, in virtual milliseconds; the broker may have lost it long before
     /// the client hears of that.
     connected: u64,
@@ -131,7 +121,8 @@ pub(crate) struct Client {
     /// QoS 1 identifiers it has received and not acknowledged yet.
     unacknowledged: BTreeMap<PacketId, Which>,
     expected: VecDeque<Expected>,
-    replies: VecDeque<Reply>,
+    /// Answers it owes, oldest first.
+    replies: VecDeque<(AckKind, PacketId)>,
     asking: Vec<Filter>,
     will: Option<Which>,
     /// The wills whose connections ended well while this broker runs; a crash may bring them back.
@@ -163,7 +154,6 @@ impl Client {
             attempts: 0,
             is_half_closed: false,
             lasting: false,
-            millis: 0,
             connected: 0,
             began: 0,
             last_connected: 0,
@@ -244,6 +234,7 @@ impl Client {
         &mut self,
         wire: Wire,
         model: &mut Model,
+        millis: u64,
         may_start_over: bool,
     ) -> Result<(), Violation> {
         if self.wire.is_some() {
@@ -251,8 +242,10 @@ impl Client {
         }
         let traits = self.traits.clone();
         let v5 = traits.version.is_v5();
-        // Who has thrown its half of the session away cannot resume the other [MQTT-3.2.2-4].
+        // Who has thrown its half of the session away cannot resume the other [MQTT-3.2.2-4], and who may have lost the
+        // CONNACK of another session, after the one it knows had expired, cannot tell whose half it has.
         let starts_over = self.has_started_over
+            || self.attempts > 0 && self.may_have_expired(millis)
             || may_start_over
                 && traits.clean_start_once_in > 0
                 && self.dice.once_in(traits.clean_start_once_in);
@@ -310,11 +303,12 @@ impl Client {
         self.wire = Some(wire);
         self.connection += 1;
         self.attempts += 1;
-        self.began = self.millis;
+        self.began = millis;
         self.received.clear();
         self.is_half_closed = false;
         self.state = State::Connecting(clean_start);
         self.lasting = self.is_durable() && (v5 || !clean_start);
+        model.connects(self.who, self.lasting && traits.expiry_secs == u32::MAX);
         if clean_start {
             self.has_started_over = true;
             // The old session is over once CONNECT is read, whether or not its answer arrives [MQTT-3.1.2-4].
@@ -326,6 +320,13 @@ impl Client {
             }
         }
         self.send_packet(&Packet::Connect(connect))
+    }
+
+    /// Whether the broker may have ended the session that this client knows: it may have lost the connection as soon as it
+    /// began.
+    fn may_have_expired(&self, millis: u64) -> bool {
+        let secs = self.traits.expiry_secs;
+        (1..u32::MAX).contains(&secs) && millis - self.connected >= u64::from(secs) * 1_000
     }
 
     /// Says DISCONNECT and closes.
@@ -589,25 +590,18 @@ impl Client {
             return Ok(());
         }
         for _ in 0..count {
-            let Some(reply) = self.replies.pop_front() else {
+            let Some((kind, id)) = self.replies.pop_front() else {
                 return Ok(());
             };
-            let ack = match reply {
-                Reply::PubAck(id) => {
-                    self.unacknowledged.remove(&id);
-                    Ack::new(AckKind::PubAck, id)
-                }
-                Reply::PubRec(id) => Ack::new(AckKind::PubRec, id),
-                Reply::PubRel(id) => {
+            match kind {
+                AckKind::PubAck => _ = self.unacknowledged.remove(&id),
+                AckKind::PubRec => {}
+                AckKind::PubRel => {
                     self.expected.push_back(Expected::Ack(AckKind::PubComp, id));
-                    Ack::new(AckKind::PubRel, id)
                 }
-                Reply::PubComp(id) => {
-                    self.incoming.remove(&id);
-                    Ack::new(AckKind::PubComp, id)
-                }
-            };
-            self.send_packet(&Packet::Ack(ack))?;
+                AckKind::PubComp => _ = self.incoming.remove(&id),
+            }
+            self.send_packet(&Packet::Ack(Ack::new(kind, id)))?;
         }
         Ok(())
     }

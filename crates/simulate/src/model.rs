@@ -132,7 +132,7 @@ struct Seen {
 /// What a client is known to have.
 #[derive(Default)]
 struct Subscriber {
-    /// Its session ends only when it says so.
+    /// The session of its connection ends only when it says so.
     lasts: bool,
     subscriptions: BTreeMap<Filter, Subscription>,
     /// Messages that must come.
@@ -176,17 +176,13 @@ pub(crate) struct Model {
 }
 
 impl Model {
-    /// `lasting` tells for each client whether its session never expires.
-    pub(crate) fn new(lasting: impl IntoIterator<Item = bool>) -> Self {
+    /// For so many clients.
+    pub(crate) fn new(clients: usize) -> Self {
         Self {
             now: 0,
             messages: Vec::new(),
-            subscribers: lasting
-                .into_iter()
-                .map(|lasts| Subscriber {
-                    lasts,
-                    ..Subscriber::default()
-                })
+            subscribers: std::iter::repeat_with(Subscriber::default)
+                .take(clients)
                 .collect(),
             owed_to_group: BTreeSet::new(),
             group_disturbed: 0,
@@ -306,6 +302,11 @@ impl Model {
         }
     }
 
+    /// `who` opens a connection; whether its session then `lasts` until `who` starts over.
+    pub(crate) fn connects(&mut self, who: Who, lasts: bool) {
+        self.subscribers[who].lasts = lasts;
+    }
+
     /// The connection of `who` has ended: what was being sent because of new subscriptions is not sent again.
     pub(crate) fn disconnected(&mut self, who: Who) {
         self.subscribers[who].replays.clear();
@@ -313,36 +314,27 @@ impl Model {
 
     /// `who` now has a session without anything in it.
     pub(crate) fn session_is_new(&mut self, who: Who) {
-        let now = self.now;
-        let subscriber = &mut self.subscribers[who];
-        let had_share = subscriber.may_share();
-        for subscription in subscriber.subscriptions.values_mut() {
-            if subscription.state != Known::No {
-                *subscription = Subscription {
-                    state: Known::No,
-                    since: now,
-                };
-            }
-        }
-        subscriber.owed.clear();
-        subscriber.replays.clear();
-        subscriber.floors.clear();
-        if had_share {
-            // A message that was on its way to a member may have gone with it.
-            self.owed_to_group.clear();
-            self.group_disturbed = now;
-        }
+        self.session_may_differ(who, Known::No);
     }
 
     /// The session of `who` may have ended, or not.
     pub(crate) fn session_is_unsure(&mut self, who: Who) {
+        self.session_may_differ(who, Known::Unsure);
+    }
+
+    /// Nothing is owed to `who` any more, and of what it had subscribed to `known` is left.
+    fn session_may_differ(&mut self, who: Who, known: Known) {
         let now = self.now;
         let subscriber = &mut self.subscribers[who];
-        let had_share = subscriber.may_share();
+        if subscriber.may_share() {
+            // A message that was on its way to a member may have gone with it.
+            self.owed_to_group.clear();
+            self.group_disturbed = now;
+        }
         for subscription in subscriber.subscriptions.values_mut() {
             if subscription.state != Known::No {
                 *subscription = Subscription {
-                    state: Known::Unsure,
+                    state: known,
                     since: now,
                 };
             }
@@ -350,10 +342,6 @@ impl Model {
         subscriber.owed.clear();
         subscriber.replays.clear();
         subscriber.floors.clear();
-        if had_share {
-            self.owed_to_group.clear();
-            self.group_disturbed = now;
-        }
     }
 
     /// A message came.
@@ -380,7 +368,7 @@ impl Model {
                 "client {who}: {describe}: a will that DISCONNECT discarded"
             ));
         }
-        let (sends, published, publisher) = (message.sends, message.qos, message.publisher);
+        let (sends, published, author) = (message.sends, message.qos, message.publisher);
         let subscriber = &mut self.subscribers[who];
         if !arrival.retain && new && !subscriber.may_have(topic, sent) {
             return Err(format!("client {who}: {describe}: without a subscription"));
@@ -430,10 +418,10 @@ impl Model {
             return Ok(());
         }
         if before.is_none() && message_is_ordered(topic) {
-            let key = (publisher, topic, published as u8, qos as u8);
-            // What was sent again may have found a subscription that was not there the first time.
+            let key = (author, topic, published as u8, qos as u8);
+            // What was sent again may have found a subscription, or a higher QoS of one, that was not there the first time.
             let counts =
-                sends == 1 || qos > QoS::AtMostOnce && subscriber.surely(topic, sent).is_some();
+                sends == 1 || qos > QoS::AtMostOnce && subscriber.surely(topic, sent) >= Some(qos);
             if let Some(last) = subscriber.seen.order.insert(key, which)
                 && last > which
                 && counts

@@ -159,11 +159,8 @@ fn run_here(seed: u64, events: u64, planted: Option<Planted>) -> Result<Report, 
     let clients: Vec<_> = (0..count)
         .map(|who| Client::new(who, traits(&dice, who), Rc::clone(&dice)))
         .collect();
-    let lasting = clients
-        .iter()
-        .map(|client| client.traits.expiry_secs == u32::MAX);
     // One more, who looks at what is retained at the end.
-    let model = Model::new(lasting.chain([false]));
+    let model = Model::new(count + 1);
     let mut world = World {
         dice,
         time,
@@ -236,7 +233,7 @@ impl World<'_> {
                 if !self.life.executor.step() {
                     self.carry();
                 }
-                self.look_for_panics()?;
+                look_for_panics()?;
             }
             55..78 => {
                 self.carry();
@@ -258,13 +255,6 @@ impl World<'_> {
             self.crash(false)?;
         }
         Ok(())
-    }
-
-    fn look_for_panics(&mut self) -> Result<(), Violation> {
-        match executor::take_panic() {
-            Some(text) => Err(format!("the broker panicked: {text}")),
-            None => Ok(()),
-        }
     }
 
     /// Lets some bytes arrive somewhere, if any are under way.
@@ -326,7 +316,7 @@ impl World<'_> {
                 }
             }
         }
-        client.connect(wire, &mut self.model, may_start_over)
+        client.connect(wire, &mut self.model, self.time.millis(), may_start_over)
     }
 
     /// Something goes wrong.
@@ -444,7 +434,7 @@ impl World<'_> {
         let mut looker = Client::new(who, looker, Rc::clone(&self.dice));
         let (wire, end) = network::connection(100_000);
         self.life.broker.attach(end, "simulated");
-        looker.connect(wire, &mut self.model, false)?;
+        looker.connect(wire, &mut self.model, self.time.millis(), false)?;
         self.clients.push(looker);
         self.settle()?;
         self.clients[who].look_at_retained(&mut self.model)?;
@@ -461,7 +451,7 @@ impl World<'_> {
         for _ in 0..SETTLE_STEPS {
             self.model.now += 1;
             let ran = self.life.executor.step();
-            self.look_for_panics()?;
+            look_for_panics()?;
             if self.life.broker.store_failed() {
                 self.crash(false)?;
             }
@@ -563,6 +553,13 @@ impl World<'_> {
             ));
         }
         Ok(())
+    }
+}
+
+fn look_for_panics() -> Result<(), Violation> {
+    match executor::take_panic() {
+        Some(text) => Err(format!("the broker panicked: {text}")),
+        None => Ok(()),
     }
 }
 

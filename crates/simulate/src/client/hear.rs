@@ -7,7 +7,6 @@ use super::*;
 impl Client {
     /// Reads what has arrived.
     pub(crate) fn receive(&mut self, model: &mut Model, millis: u64) -> Result<(), Violation> {
-        self.millis = millis;
         let Some(wire) = self.wire.clone() else {
             return Ok(());
         };
@@ -168,7 +167,7 @@ impl Client {
                 released,
             } = self.outgoing[at];
             if released {
-                self.replies.push_back(Reply::PubRel(id));
+                self.replies.push_back((AckKind::PubRel, id));
             } else {
                 model.messages[which].sends += 1;
                 self.send_publish(which, topic, qos, clears, bytes, Some(id), true)?;
@@ -197,12 +196,12 @@ impl Client {
             (QoS::AtLeastOnce, Some(id)) => {
                 self.check_identifier(id, tag, publish.dup)?;
                 self.unacknowledged.insert(id, tag);
-                self.replies.push_back(Reply::PubAck(id));
+                self.replies.push_back((AckKind::PubAck, id));
             }
             (QoS::ExactlyOnce, Some(id)) => {
                 self.check_identifier(id, tag, publish.dup)?;
                 new = self.incoming.insert(id, tag).is_none();
-                self.replies.push_back(Reply::PubRec(id));
+                self.replies.push_back((AckKind::PubRec, id));
             }
             _ => {}
         }
@@ -242,7 +241,7 @@ impl Client {
     fn on_ack(&mut self, ack: &Ack<'_>, model: &mut Model) -> Result<(), Violation> {
         if ack.kind == AckKind::PubRel {
             // Unknown identifiers are answered as well: the answer to an earlier one may have been lost.
-            self.replies.push_back(Reply::PubComp(ack.id));
+            self.replies.push_back((AckKind::PubComp, ack.id));
             return Ok(());
         }
         match self.expected.pop_front() {
@@ -263,7 +262,7 @@ impl Client {
         match ack.kind {
             AckKind::PubRec => {
                 self.outgoing[at].released = true;
-                self.replies.push_back(Reply::PubRel(ack.id));
+                self.replies.push_back((AckKind::PubRel, ack.id));
             }
             _ => {
                 self.outgoing.remove(at);
