@@ -12,25 +12,19 @@ use std::{
 
 use martlet_codec::{
     Ack, AckKind, Connect, Disconnect, Packet, PacketId, Property, Props, PropsBuf, Publish, QoS,
-    ReasonCode, Split, Subscribe, SubscribeFiltersBuf, SubscribeOptions, Unsubscribe,
-    UnsubscribeFiltersBuf, Version, Will, split,
+    ReasonCode, Subscribe, SubscribeFiltersBuf, SubscribeOptions, Unsubscribe,
+    UnsubscribeFiltersBuf, Version, Will,
 };
 
 use crate::{
     dice::Dice,
-    model::{Arrival, Filter, Model, Topic, Violation, Which, Who, WillFate},
+    model::{Filter, Model, Topic, Violation, Which, Who, WillFate},
     network::Wire,
     trace,
 };
 
 /// Messages of its own that a client leaves unanswered at once.
 const OPEN_MAX: usize = 12;
-
-/// Larger than any packet of a run.
-const PACKET_BYTES_MAX: u32 = 1 << 20;
-
-/// Virtual time for which the broker may be late with the end of a session.
-const EXPIRY_SLACK_MILLIS: u64 = 120_000;
 
 /// What a client is like for the whole run.
 #[derive(Clone, Debug)]
@@ -50,8 +44,10 @@ pub(crate) struct Traits {
 }
 
 /// A message of its own under way.
+#[derive(Clone, Copy)]
 struct Outgoing {
-    id: PacketId,
+    /// None at QoS 0.
+    id: Option<PacketId>,
     which: Which,
     qos: QoS,
     topic: Topic,
@@ -86,6 +82,13 @@ enum State {
     Leaving,
 }
 
+/// A connection that was given up before its CONNACK: the broker may read its CONNECT after that of a later one.
+struct Rival {
+    wire: Wire,
+    clean_start: bool,
+    lasting: bool,
+}
+
 /// A simulated client.
 pub(crate) struct Client {
     pub(crate) who: Who,
@@ -93,6 +96,7 @@ pub(crate) struct Client {
     dice: Rc<Dice>,
     state: State,
     pub(crate) wire: Option<Wire>,
+    rivals: Vec<Rival>,
     /// Counts connections.
     connection: u64,
     received: Vec<u8>,
@@ -146,6 +150,7 @@ impl Client {
             dice,
             state: State::Away,
             wire: None,
+            rivals: Vec::new(),
             connection: 0,
             received: Vec::new(),
             session: Session::None,
@@ -229,19 +234,9 @@ impl Client {
 
     // ---------------------------------------------------------------- connections
 
-    /// Opens a connection and says CONNECT. A connection it has is left as it is: the broker takes it away.
-    pub(crate) fn connect(
-        &mut self,
-        wire: Wire,
-        model: &mut Model,
-        millis: u64,
-        may_start_over: bool,
-    ) -> Result<(), Violation> {
-        if self.wire.is_some() {
-            self.lose(model, Ending::TakenOver);
-        }
-        let traits = self.traits.clone();
-        let v5 = traits.version.is_v5();
+    /// Whether its next CONNECT is to start over; `None` if it has to wait with it.
+    pub(crate) fn plans_connection(&mut self, millis: u64, may_start_over: bool) -> Option<bool> {
+        let traits = &self.traits;
         // Who has thrown its half of the session away cannot resume the other [MQTT-3.2.2-4], and who may have lost the
         // CONNACK of another session, after the one it knows had expired, cannot tell whose half it has.
         let starts_over = self.has_started_over
@@ -250,11 +245,41 @@ impl Client {
                 && traits.clean_start_once_in > 0
                 && self.dice.once_in(traits.clean_start_once_in);
         // Before version 5 the same flag says that nothing outlives the connection.
-        let clean_start = if v5 {
-            starts_over
-        } else {
-            starts_over || traits.expiry_secs == 0
+        let clean_start = starts_over || !traits.version.is_v5() && traits.expiry_secs == 0;
+        let lasting = self.outlives_connection(clean_start);
+        // Where the broker's order would decide which session is left, nobody could judge what comes of it.
+        let quarrels = |old_clean_start, old_lasting| {
+            (old_clean_start, old_lasting) != (clean_start, lasting) || clean_start && lasting
         };
+        self.rivals.retain(|rival| !rival.wire.is_dropped());
+        let mut waits = matches!(self.state, State::Connecting(old) if quarrels(old, self.lasting));
+        for rival in &self.rivals {
+            if quarrels(rival.clean_start, rival.lasting) {
+                rival.wire.cut();
+                waits = true;
+            }
+        }
+        (!waits).then_some(clean_start)
+    }
+
+    /// Whether the session of a connection that begins so outlives it.
+    fn outlives_connection(&self, clean_start: bool) -> bool {
+        self.is_durable() && (self.traits.version.is_v5() || !clean_start)
+    }
+
+    /// Opens a connection and says CONNECT. A connection it has is left as it is: the broker takes it away.
+    pub(crate) fn connect(
+        &mut self,
+        wire: Wire,
+        model: &mut Model,
+        millis: u64,
+        clean_start: bool,
+    ) -> Result<(), Violation> {
+        if self.wire.is_some() {
+            self.lose(model, Ending::TakenOver);
+        }
+        let traits = self.traits.clone();
+        let v5 = traits.version.is_v5();
         let mut props = PropsBuf::new();
         if v5 && traits.expiry_secs > 0 {
             props.push(Property::SessionExpiry(traits.expiry_secs));
@@ -307,7 +332,7 @@ impl Client {
         self.received.clear();
         self.is_half_closed = false;
         self.state = State::Connecting(clean_start);
-        self.lasting = self.is_durable() && (v5 || !clean_start);
+        self.lasting = self.outlives_connection(clean_start);
         model.connects(self.who, self.lasting && traits.expiry_secs == u32::MAX);
         if clean_start {
             self.has_started_over = true;
@@ -327,6 +352,12 @@ impl Client {
     fn may_have_expired(&self, millis: u64) -> bool {
         let secs = self.traits.expiry_secs;
         (1..u32::MAX).contains(&secs) && millis - self.connected >= u64::from(secs) * 1_000
+    }
+
+    /// Whether the broker may have ended this connection for its silence, before it read DISCONNECT.
+    fn may_have_seemed_dead(&self) -> bool {
+        let keep_alive = u64::from(self.traits.keep_alive_secs) * 1_000;
+        keep_alive > 0 && self.last_connected - self.began >= keep_alive
     }
 
     /// Says DISCONNECT and closes.
@@ -360,15 +391,22 @@ impl Client {
         trace::line(self.connection, || {
             format!("client {} loses its connection: {ending:?}", self.who)
         });
-        let finished = self.wire.as_ref().is_some_and(Wire::is_finished);
-        self.wire = None;
+        let wire = self.wire.take();
+        let finished = wire.as_ref().is_some_and(Wire::is_finished);
+        if let (State::Connecting(clean_start), Some(wire)) = (self.state, wire) {
+            self.rivals.push(Rival {
+                wire,
+                clean_start,
+                lasting: self.lasting,
+            });
+        }
         model.disconnected(self.who);
         if let Some(which) = self.will.take() {
             let fate = match (self.state, ending) {
                 (State::Online, _) if self.traits.will_delay_secs == 0 => {
                     WillFate::Due(self.online_since)
                 }
-                (State::Leaving, Ending::Closed) if finished => {
+                (State::Leaving, Ending::Closed) if finished && !self.may_have_seemed_dead() => {
                     self.discarded.push(which);
                     WillFate::Discarded
                 }
@@ -400,6 +438,7 @@ impl Client {
         if self.wire.is_some() {
             self.lose(model, Ending::Broken);
         }
+        self.rivals.clear();
         for which in self.discarded.drain(..) {
             // Nothing waits for the deletion of a will that DISCONNECT discarded.
             model.messages[which].will = Some(WillFate::Open);
@@ -412,7 +451,7 @@ impl Client {
         loop {
             self.next_id = self.next_id % 40 + 1;
             if let Some(id) = PacketId::new(self.next_id)
-                && !self.outgoing.iter().any(|message| message.id == id)
+                && !self.outgoing.iter().any(|message| message.id == Some(id))
                 && !self.expected.iter().any(|expected| match expected {
                     Expected::Ack(_, used)
                     | Expected::SubAck(used, ..)
@@ -449,52 +488,39 @@ impl Client {
         };
         let bytes = self.dice.pick(&[8, 8, 8, 40, 200, 1_500, 9_000]);
         let which = model.published(self.who, topic, qos, clears);
-        let id = (qos > QoS::AtMostOnce).then(|| self.free_id());
-        self.send_publish(which, topic, qos, clears, bytes, id, false)?;
-        if let Some(id) = id {
-            self.outgoing.push(Outgoing {
-                id,
-                which,
-                qos,
-                topic,
-                clears,
-                bytes,
-                released: false,
-            });
+        let message = Outgoing {
+            id: (qos > QoS::AtMostOnce).then(|| self.free_id()),
+            which,
+            qos,
+            topic,
+            clears,
+            bytes,
+            released: false,
+        };
+        self.send_publish(message, false)?;
+        if qos > QoS::AtMostOnce {
+            self.outgoing.push(message);
         }
         Ok(())
     }
 
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "the fields of a packet, two callers"
-    )]
-    fn send_publish(
-        &mut self,
-        which: Which,
-        topic: Topic,
-        qos: QoS,
-        clears: bool,
-        bytes: usize,
-        id: Option<PacketId>,
-        dup: bool,
-    ) -> Result<(), Violation> {
-        let payload = if clears {
+    fn send_publish(&mut self, message: Outgoing, dup: bool) -> Result<(), Violation> {
+        let payload = if message.clears {
             Vec::new()
         } else {
-            payload(which, bytes)
+            payload(message.which, message.bytes)
         };
         self.send_packet(&Packet::Publish(Publish {
             dup,
-            qos,
-            retain: matches!(topic, Topic::Retained(_)),
-            topic: &topic.name(),
-            id,
+            qos: message.qos,
+            retain: matches!(message.topic, Topic::Retained(_)),
+            topic: &message.topic.name(),
+            id: message.id,
             props: Props::EMPTY,
             payload: &payload,
         }))?;
-        if let Some(id) = id {
-            let kind = if qos == QoS::AtLeastOnce {
+        if let Some(id) = message.id {
+            let kind = if message.qos == QoS::AtLeastOnce {
                 AckKind::PubAck
             } else {
                 AckKind::PubRec

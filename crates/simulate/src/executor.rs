@@ -26,6 +26,9 @@ use crate::{dice::Dice, time::Time};
 /// Stack of a simulated thread, in machine words; pages that are never touched take no memory.
 const STACK_WORDS: usize = 64 << 10;
 
+/// Steps for which others go on, at most, while a thread is put aside.
+const ASIDE_STEPS: usize = 300;
+
 /// Runs work that comes through [`HANDED`], piece after piece.
 type Fiber = Generator<'static, (), Turn>;
 
@@ -35,6 +38,8 @@ enum Turn {
     Done,
     /// It can go on at any time.
     Ready,
+    /// Others go on for so many steps, as when the machine takes a thread's processor away.
+    Aside(usize),
     /// It waits for the flag, or for the time.
     Parked(Arc<AtomicBool>, Option<Duration>),
 }
@@ -105,8 +110,25 @@ struct Queues {
     /// Queued tasks that are still in the middle of a poll.
     busy: Vec<Arc<Entry>>,
     fibers: Vec<Suspended>,
+    /// Who can go on, but not before this step, unless nobody else can.
+    aside: Vec<(u64, Suspended)>,
     parked: Vec<Parked>,
     jobs: VecDeque<Work>,
+}
+
+impl Queues {
+    /// Lets those go on whose time aside ends with `step`, or the one who has waited longest if nobody else can.
+    fn bring_back(&mut self, step: u64) {
+        let due = self.aside.extract_if(.., |(until, _)| *until <= step);
+        self.fibers.extend(due.map(|(_, who)| who));
+        if self.fibers.is_empty()
+            && self.tasks.is_empty()
+            && self.jobs.is_empty()
+            && !self.aside.is_empty()
+        {
+            self.fibers.push(self.aside.remove(0).1);
+        }
+    }
 }
 
 /// The simulated threads of one broker.
@@ -120,6 +142,9 @@ pub(crate) struct Executor {
     alive: Arc<Mutex<Vec<Arc<Entry>>>>,
     /// A lock gives way once in so many times; 0 for never.
     switch_once_in: Cell<usize>,
+    /// Who gives way at a lock is put aside once in so many times; 0 for never.
+    aside_once_in: usize,
+    steps: Cell<u64>,
     fibers_made: Cell<u64>,
     /// Locks taken and released, and awaits: where somebody else could have gone on.
     pub(crate) points: Cell<u64>,
@@ -164,6 +189,7 @@ impl Executor {
     pub(crate) fn new(dice: Rc<Dice>, time: Arc<Time>) -> Rc<Self> {
         // Some runs switch at every other lock, some nearly never.
         let switch_once_in = dice.pick(&[0, 3, 10, 30, 100, 300]);
+        let aside_once_in = dice.pick(&[0, 2, 10]);
         Rc::new(Self {
             dice,
             time,
@@ -172,6 +198,8 @@ impl Executor {
             spawned: Arc::default(),
             alive: Arc::default(),
             switch_once_in: Cell::new(switch_once_in),
+            aside_once_in,
+            steps: Cell::new(0),
             fibers_made: Cell::new(0),
             points: Cell::new(0),
         })
@@ -190,8 +218,10 @@ impl Executor {
     /// Lets somebody go on; `false` when nobody can.
     pub(crate) fn step(&self) -> bool {
         self.collect();
+        self.steps.set(self.steps.get() + 1);
         let chosen = {
             let mut queues = self.queues.borrow_mut();
+            queues.bring_back(self.steps.get());
             let all = queues.tasks.len() + queues.fibers.len() + queues.jobs.len();
             if all == 0 {
                 return false;
@@ -226,6 +256,7 @@ impl Executor {
         for entry in woken {
             let in_poll = |suspended: &Suspended| suspended.task == Some(entry.number);
             if queues.fibers.iter().any(in_poll)
+                || queues.aside.iter().any(|(_, who)| in_poll(who))
                 || queues.parked.iter().any(|parked| in_poll(&parked.who))
             {
                 queues.busy.push(entry);
@@ -272,6 +303,10 @@ impl Executor {
         match turn {
             Some(Turn::Done) => IDLE.with(|idle| idle.borrow_mut().push(suspended.fiber)),
             Some(Turn::Ready) => self.queues.borrow_mut().fibers.push(suspended),
+            Some(Turn::Aside(steps)) => {
+                let until = self.steps.get() + steps as u64;
+                self.queues.borrow_mut().aside.push((until, suspended));
+            }
             Some(Turn::Parked(woken, deadline)) => {
                 self.queues.borrow_mut().parked.push(Parked {
                     who: suspended,
@@ -305,6 +340,7 @@ impl Executor {
             self.collect();
             let next = {
                 let mut queues = self.queues.borrow_mut();
+                queues.bring_back(u64::MAX);
                 if queues.fibers.is_empty() {
                     queues.jobs.pop_front().map(Ok)
                 } else {
@@ -326,7 +362,7 @@ impl Executor {
             "{} tasks ready, {} busy, {} between locks, {} parked, {} alive",
             queues.tasks.len(),
             queues.busy.len(),
-            queues.fibers.len(),
+            queues.fibers.len() + queues.aside.len(),
             queues.parked.len(),
             locked(&self.alive).len()
         )
@@ -345,7 +381,12 @@ impl Scheduler for Executor {
     fn point(&self) {
         let once_in = self.switch_once_in.get();
         if once_in > 0 && RUNNING.get() != 0 && self.dice.once_in(once_in) {
-            Self::leave(Turn::Ready);
+            let aside = self.aside_once_in > 0 && self.dice.once_in(self.aside_once_in);
+            Self::leave(if aside {
+                Turn::Aside(self.dice.roll(ASIDE_STEPS))
+            } else {
+                Turn::Ready
+            });
         }
     }
 

@@ -140,6 +140,11 @@ impl Wire {
         }
     }
 
+    /// Whether the broker let go of its end.
+    pub(crate) fn is_dropped(&self) -> bool {
+        locked(&self.0).dropped
+    }
+
     /// Whether the broker read all that was sent, and let go of its end.
     pub(crate) fn is_finished(&self) -> bool {
         let line = locked(&self.0);

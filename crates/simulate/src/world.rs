@@ -302,10 +302,14 @@ impl World<'_> {
     }
 
     fn connect(&mut self, who: usize, may_start_over: bool) -> Result<(), Violation> {
+        let millis = self.time.millis();
+        let client = &mut self.clients[who];
+        let Some(clean_start) = client.plans_connection(millis, may_start_over) else {
+            return Ok(());
+        };
         let window = self.dice.pick(&[64, 1_000, 100_000]);
         let (wire, end) = network::connection(window);
         self.life.broker.attach(end, "simulated");
-        let client = &mut self.clients[who];
         if let Some(old) = client.wire.clone() {
             if self.dice.once_in(2) {
                 old.cut();
@@ -316,7 +320,7 @@ impl World<'_> {
                 }
             }
         }
-        client.connect(wire, &mut self.model, self.time.millis(), may_start_over)
+        client.connect(wire, &mut self.model, millis, clean_start)
     }
 
     /// Something goes wrong.
@@ -434,7 +438,7 @@ impl World<'_> {
         let mut looker = Client::new(who, looker, Rc::clone(&self.dice));
         let (wire, end) = network::connection(100_000);
         self.life.broker.attach(end, "simulated");
-        looker.connect(wire, &mut self.model, self.time.millis(), false)?;
+        looker.connect(wire, &mut self.model, self.time.millis(), true)?;
         self.clients.push(looker);
         self.settle()?;
         self.clients[who].look_at_retained(&mut self.model)?;

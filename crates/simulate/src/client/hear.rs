@@ -2,7 +2,19 @@
 //!
 //! Deliberately absent: what it does of its own accord.
 
-use super::*;
+use martlet_codec::{Ack, AckKind, Packet, PacketId, Publish, QoS, ReasonCode, Split, split};
+
+use super::{Client, Ending, Expected, Session, State, brief, which};
+use crate::{
+    model::{Arrival, Model, Violation},
+    trace,
+};
+
+/// Larger than any packet of a run.
+const PACKET_BYTES_MAX: u32 = 1 << 20;
+
+/// Virtual time for which the broker may be late with the end of a session.
+const EXPIRY_SLACK_MILLIS: u64 = 120_000;
 
 impl Client {
     /// Reads what has arrived.
@@ -157,20 +169,13 @@ impl Client {
             };
         }
         for at in 0..self.outgoing.len() {
-            let Outgoing {
-                id,
-                which,
-                qos,
-                topic,
-                clears,
-                bytes,
-                released,
-            } = self.outgoing[at];
-            if released {
-                self.replies.push_back((AckKind::PubRel, id));
-            } else {
-                model.messages[which].sends += 1;
-                self.send_publish(which, topic, qos, clears, bytes, Some(id), true)?;
+            let message = self.outgoing[at];
+            match message.id {
+                Some(id) if message.released => self.replies.push_back((AckKind::PubRel, id)),
+                _ => {
+                    model.messages[message.which].sends += 1;
+                    self.send_publish(message, true)?;
+                }
             }
         }
         Ok(())
@@ -251,7 +256,7 @@ impl Client {
         let Some(at) = self
             .outgoing
             .iter()
-            .position(|message| message.id == ack.id)
+            .position(|message| message.id == Some(ack.id))
         else {
             return Err(format!("client {}: {ack:?} for nothing", self.who));
         };
