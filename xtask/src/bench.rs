@@ -40,9 +40,13 @@ pub(crate) struct Options {
     /// Only workloads whose name contains this (repeatable)
     #[arg(long, value_name = "TEXT")]
     workload: Vec<String>,
-    /// Only brokers with this name (repeatable): martlet, martlet-memory, null, mosquitto, rumqttd, rmqttd, aedes, nats, flashmq
+    /// Only brokers with this name (repeatable): martlet, martlet-memory, null, mosquitto, rumqttd, rmqttd, aedes, nats, flashmq;
+    /// with --doors: martlet, mosquitto, martlet-tls, martlet-ws, martlet-wss, martlet-quic, mosquitto-tls
     #[arg(long, value_name = "NAME")]
     peer: Vec<String>,
+    /// Compare TCP, TLS, WebSocket and QUIC instead of brokers
+    #[arg(long)]
+    doors: bool,
     /// Another broker: NAME=COMMAND, in which {port} stands for the port and {dir} for a temporary folder (repeatable)
     #[arg(long, value_name = "NAME=COMMAND")]
     broker_command: Vec<String>,
@@ -73,11 +77,9 @@ pub(crate) fn run(options: &Options) -> Result<Outcome, Error> {
     let rows: Vec<&Row> = ROWS
         .iter()
         .filter(|row| {
-            options.workload.is_empty()
-                || options
-                    .workload
-                    .iter()
-                    .any(|text| row.name.contains(text.as_str()))
+            let named = |text: &String| row.name.contains(text.as_str());
+            let wanted = options.workload.is_empty() || options.workload.iter().any(named);
+            wanted && row.doors == options.doors
         })
         .collect();
     for (name, reason) in &missing {
@@ -167,7 +169,12 @@ fn choose(options: &Options, martlet: &Path) -> Result<(Vec<Peer>, Vec<(String, 
     let mut missing = Vec::new();
     let wanted =
         |name: &str| options.peer.is_empty() || options.peer.iter().any(|peer| peer == name);
-    for (name, look) in peers::KNOWN {
+    let known = if options.doors {
+        peers::DOORS
+    } else {
+        peers::KNOWN
+    };
+    for (name, look) in known {
         if !wanted(name) {
             continue;
         }
@@ -222,7 +229,7 @@ fn try_measure(options: &Options, martlet: &Path, peer: &Peer, row: &Row) -> Res
         generator
             .arg("bench")
             .args(arguments)
-            .args(["--url", &format!("tcp://127.0.0.1:{port}")])
+            .args(["--url", &format!("{}://127.0.0.1:{port}", peer.scheme)])
             .args(["--timeout", &options.timeout.to_string()])
             .current_dir(&folder.0)
             .stdin(Stdio::null())

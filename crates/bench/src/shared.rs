@@ -319,6 +319,13 @@ impl Shared {
         }
     }
 
+    /// Everything that has been sent is going to arrive once more.
+    pub(crate) fn forget_arrivals(&mut self) {
+        for stream in &mut self.streams {
+            stream.seen.iter_mut().for_each(Vec::clear);
+        }
+    }
+
     /// When all is over: notes what never came of the streams that are accounted one by one.
     pub(crate) fn settle(&mut self) {
         for (index, stream) in self.streams.iter().enumerate() {

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
+use rustls::client::Resumption;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection};
 
@@ -49,6 +50,15 @@ impl Wrapping {
     #[must_use]
     pub fn over_quic(mut self) -> Self {
         self.quic = true;
+        self
+    }
+
+    /// The same with a whole TLS handshake for each connection; else those after the first resume its session.
+    #[must_use]
+    pub fn with_full_handshakes(mut self) -> Self {
+        if let Some((config, _)) = &mut self.tls {
+            Arc::make_mut(config).resumption = Resumption::disabled();
+        }
         self
     }
 

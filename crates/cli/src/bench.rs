@@ -38,12 +38,15 @@ pub struct BenchArgs {
     /// Be a relay that passes bytes on with the least work there is: the floor to compare brokers with
     #[arg(long, value_name = "ADDRESS:PORT", exclusive = true)]
     pub null_relay: Option<SocketAddr>,
-    /// The broker: tcp://, tls://, ws:// or wss://HOST:PORT
+    /// The broker: tcp://, tls://, ws://, wss:// or quic://HOST:PORT
     #[arg(long, value_name = "URL", default_value = "tcp://127.0.0.1:1883")]
     pub url: String,
     /// Whom to trust over TLS, as PEM; without it any certificate is taken
     #[arg(long, value_name = "FILE")]
     pub cafile: Option<PathBuf>,
+    /// A whole TLS handshake for each connection; else those after the first resume its session
+    #[arg(long)]
+    pub full_handshakes: bool,
     /// Process id of the broker on this machine, for CPU time per message and memory
     #[arg(long, value_name = "PID")]
     pub pid: Option<u32>,
@@ -181,7 +184,10 @@ fn options(args: &BenchArgs) -> Result<Options, Failure> {
     let workload = args
         .workload
         .ok_or_else(|| Failure::Options("name a workload".to_owned()))?;
-    let (address, wrapping) = target(&args.url, args.cafile.as_deref())?;
+    let (address, mut wrapping) = target(&args.url, args.cafile.as_deref())?;
+    if args.full_handshakes {
+        wrapping = wrapping.with_full_handshakes();
+    }
     Ok(Options {
         wrapping,
         version: args.version,

@@ -19,6 +19,10 @@ pub(super) struct Peer {
     arguments: Vec<String>,
     /// The text of a configuration file, with the same places to fill in.
     config: Option<(&'static str, String)>,
+    /// What stands before `://` in its URL.
+    pub(super) scheme: &'static str,
+    /// The program that makes its certificates, `certs/server.pem` and `.key`, for those that need some.
+    certificates: Option<PathBuf>,
 }
 
 /// What a search came to.
@@ -28,7 +32,7 @@ pub(super) enum Found {
 }
 
 /// Martlet as it is where nothing has to outlive the process: what the targets were set against.
-const MEMORY: &str = "martlet-memory";
+pub(super) const MEMORY: &str = "martlet-memory";
 
 type Look = fn(&Path) -> Found;
 
@@ -45,6 +49,19 @@ pub(super) const KNOWN: &[(&str, Look)] = &[
     ("null", null),
 ];
 
+/// The ways into a broker that are compared with `--doors`.
+pub(super) const DOORS: &[(&str, Look)] = &[
+    ("martlet", martlet),
+    ("martlet-tls", |program| door(program, "martlet-tls", "tls")),
+    ("martlet-ws", |program| door(program, "martlet-ws", "ws")),
+    ("martlet-wss", |program| door(program, "martlet-wss", "wss")),
+    ("martlet-quic", |program| {
+        door(program, "martlet-quic", "quic")
+    }),
+    ("mosquitto", mosquitto),
+    ("mosquitto-tls", mosquitto_tls),
+];
+
 impl Peer {
     fn new(name: &str, program: PathBuf, version: String, arguments: &[&str]) -> Self {
         Self {
@@ -54,7 +71,16 @@ impl Peer {
             program,
             arguments: arguments.iter().map(ToString::to_string).collect(),
             config: None,
+            scheme: "tcp",
+            certificates: None,
         }
+    }
+
+    /// The same behind TLS, WebSocket or QUIC; `program` is the `martlet` that makes certificates.
+    fn over(mut self, scheme: &'static str, program: &Path) -> Self {
+        self.scheme = scheme;
+        self.certificates = (scheme != "ws").then(|| program.to_path_buf());
+        self
     }
 
     /// `NAME=COMMAND`.
@@ -91,13 +117,21 @@ impl Peer {
         self.name == MEMORY
     }
 
-    /// The command that starts it, with its configuration written.
+    /// The command that starts it, with its configuration written and its certificates made.
     pub(super) fn command(&self, port: u16, folder: &Path) -> Result<Command, Error> {
         let folder_text = folder.display().to_string();
         let fill = |text: &str| {
             text.replace("{port}", &port.to_string())
                 .replace("{dir}", &folder_text)
         };
+        if let Some(martlet) = &self.certificates {
+            let mut init = Command::new(martlet);
+            let made = init.args(["init", "--tls"]).current_dir(folder).output()?;
+            if !made.status.success() {
+                let words = String::from_utf8_lossy(&made.stderr);
+                return Err(format!("martlet init --tls: {words}").into());
+            }
+        }
         let mut config_path = String::new();
         if let Some((name, text)) = &self.config {
             let path = folder.join(name);
@@ -140,6 +174,28 @@ fn martlet_in_memory(program: &Path) -> Found {
     Found::Peer(peer)
 }
 
+/// Martlet by another way than plain TCP.
+fn door(program: &Path, name: &str, scheme: &'static str) -> Found {
+    let listen = format!("{scheme}://127.0.0.1:{{port}}");
+    let mut arguments = vec!["serve", "--listen", &listen];
+    if scheme == "quic" {
+        // Where it is seen that the broker is there: the same port of TCP.
+        arguments.extend(["--listen", "tcp://127.0.0.1:{port}"]);
+    }
+    if scheme != "ws" {
+        let files = [
+            "--tls-cert",
+            "certs/server.pem",
+            "--tls-key",
+            "certs/server.key",
+        ];
+        arguments.extend(files);
+    }
+    let told = version(program, &["--version"]);
+    let peer = Peer::new(name, program.to_path_buf(), told, &arguments);
+    Found::Peer(peer.over(scheme, program))
+}
+
 fn null(program: &Path) -> Found {
     let mut peer = Peer::new(
         "null",
@@ -166,6 +222,17 @@ fn mosquitto(_: &Path) -> Found {
             .to_string(),
     ));
     Found::Peer(peer)
+}
+
+fn mosquitto_tls(program: &Path) -> Found {
+    let Found::Peer(mut peer) = mosquitto(program) else {
+        return mosquitto(program);
+    };
+    peer.name = "mosquitto-tls".to_string();
+    if let Some((_, text)) = &mut peer.config {
+        text.push_str("certfile {dir}/certs/server.pem\nkeyfile {dir}/certs/server.key\n");
+    }
+    Found::Peer(peer.over("tls", program))
 }
 
 fn flashmq(_: &Path) -> Found {

@@ -1,7 +1,7 @@
 //! What was measured, and the table that is made of it: medians, spread, ratios and targets.
 
 use super::Options;
-use super::peers::Peer;
+use super::peers::{MEMORY, Peer};
 use super::rows::{Line, Row, Target};
 use crate::{Error, workspace};
 use serde_json::{Value, json};
@@ -122,9 +122,8 @@ impl Results {
         }
     }
 
-    /// The limit that a target means in this run, and whether Martlet keeps it.
-    fn judge(&self, row: &Row, line: &Line) -> Option<(String, Option<(bool, f64)>)> {
-        let ours = self.median(row, line, "martlet");
+    /// The limit that a target means in this run, and the share of it that each of ours takes.
+    fn judge(&self, row: &Row, line: &Line) -> Option<(String, Vec<(&'static str, f64)>)> {
         let (words, limit) = match line.target {
             Target::None => return None,
             Target::Mosquitto(factor) => (
@@ -149,11 +148,11 @@ impl Results {
                     .reduce(f64::min),
             ),
         };
-        let met = ours
-            .zip(limit)
-            .filter(|(_, limit)| *limit > 0.0)
-            .map(|(ours, limit)| (ours <= limit, ours / limit));
-        Some((words, met))
+        let limit = limit.filter(|limit| *limit > 0.0);
+        let shares = [("martlet", ""), (MEMORY, "in memory: ")]
+            .into_iter()
+            .filter_map(|(peer, words)| Some((words, self.median(row, line, peer)? / limit?)));
+        Some((words, shares.collect()))
     }
 
     /// The report for people.
@@ -200,15 +199,20 @@ impl Results {
                 .zip(self.median(row, line, "mosquitto"))
                 .filter(|(_, theirs)| *theirs > 0.0)
                 .map_or("–".to_string(), |(ours, theirs)| number(ours / theirs));
-            let (target, met) = match self.judge(row, line) {
-                None => ("–".to_string(), "–".to_string()),
-                Some((words, None)) => (words, "–".to_string()),
-                Some((words, Some((true, share)))) => {
-                    (words, format!("met, at {:.0} %", share * 100.0))
-                }
-                Some((words, Some((false, share)))) => {
-                    (words, format!("**not met**, at {:.0} %", share * 100.0))
-                }
+            let (target, shares) = self
+                .judge(row, line)
+                .unwrap_or_else(|| ("–".to_string(), Vec::new()));
+            let verdicts: Vec<String> = shares
+                .into_iter()
+                .map(|(words, share)| {
+                    let met = if share <= 1.0 { "met" } else { "**not met**" };
+                    format!("{words}{met}, at {:.0} %", share * 100.0)
+                })
+                .collect();
+            let met = if verdicts.is_empty() {
+                "–".to_string()
+            } else {
+                verdicts.join("; ")
             };
             let _ = writeln!(text, " {ratio} | {target} | {met} |");
         }

@@ -12,6 +12,8 @@ pub(super) struct Row {
     pub(super) null: bool,
     /// Whether something has to be stored, so that Martlet without a store differs.
     pub(super) stored: bool,
+    /// Whether this compares TCP, TLS, WebSocket and QUIC (`--doors`), not brokers.
+    pub(super) doors: bool,
     pub(super) lines: &'static [Line],
 }
 
@@ -79,6 +81,7 @@ pub(super) const ROWS: &[Row] = &[
         beside: &[],
         null: true,
         stored: false,
+        doors: false,
         lines: &[cpu("10 pairs, QoS 0", Target::Mosquitto(0.09))],
     },
     Row {
@@ -87,6 +90,7 @@ pub(super) const ROWS: &[Row] = &[
         beside: &[],
         null: true,
         stored: false,
+        doors: false,
         lines: &[cpu("10 pairs, QoS 1", Target::Mosquitto(0.06))],
     },
     Row {
@@ -95,6 +99,7 @@ pub(super) const ROWS: &[Row] = &[
         beside: &[],
         null: true,
         stored: false,
+        doors: false,
         lines: &[cpu("10 pairs, QoS 2", Target::Mosquitto(0.11))],
     },
     Row {
@@ -103,6 +108,7 @@ pub(super) const ROWS: &[Row] = &[
         beside: &[],
         null: true,
         stored: false,
+        doors: false,
         lines: &[cpu("500 pairs, QoS 0", Target::Mosquitto(0.08))],
     },
     Row {
@@ -111,6 +117,7 @@ pub(super) const ROWS: &[Row] = &[
         beside: &[],
         null: true,
         stored: false,
+        doors: false,
         lines: &[cpu(
             "100 pairs, one message at a time",
             Target::Mosquitto(0.9),
@@ -122,6 +129,7 @@ pub(super) const ROWS: &[Row] = &[
         beside: &[],
         null: true,
         stored: false,
+        doors: false,
         lines: &[cpu("10 pairs, 4 KiB, QoS 0", Target::Mosquitto(0.28))],
     },
     Row {
@@ -130,6 +138,7 @@ pub(super) const ROWS: &[Row] = &[
         beside: &[],
         null: true,
         stored: false,
+        doors: false,
         lines: &[cpu("1 to 1,000, QoS 0", Target::Mosquitto(0.09))],
     },
     Row {
@@ -138,6 +147,7 @@ pub(super) const ROWS: &[Row] = &[
         beside: &[],
         null: true,
         stored: false,
+        doors: false,
         lines: &[cpu("1 to 1,000, QoS 1", Target::Mosquitto(0.12))],
     },
     Row {
@@ -146,6 +156,7 @@ pub(super) const ROWS: &[Row] = &[
         beside: &[],
         null: true,
         stored: false,
+        doors: false,
         lines: &[cpu("1,000 to 1, QoS 0", Target::Mosquitto(0.5))],
     },
     Row {
@@ -154,6 +165,7 @@ pub(super) const ROWS: &[Row] = &[
         beside: &[],
         null: true,
         stored: false,
+        doors: false,
         lines: &[cpu("1,000 to 1, QoS 1", Target::Mosquitto(0.45))],
     },
     Row {
@@ -170,6 +182,7 @@ pub(super) const ROWS: &[Row] = &[
         beside: &[],
         null: true,
         stored: false,
+        doors: false,
         lines: &[cpu("shared, 4 to 8, QoS 1", Target::Mosquitto(0.13))],
     },
     Row {
@@ -178,6 +191,7 @@ pub(super) const ROWS: &[Row] = &[
         beside: &[],
         null: true,
         stored: false,
+        doors: false,
         lines: &[
             cpu("5,000 msg/s, QoS 0", Target::Mosquitto(0.9)),
             Line {
@@ -208,6 +222,7 @@ pub(super) const ROWS: &[Row] = &[
         beside: &[],
         null: true,
         stored: false,
+        doors: false,
         lines: &[cpu("5,000 msg/s, QoS 1", Target::Mosquitto(0.9))],
     },
     Row {
@@ -216,6 +231,7 @@ pub(super) const ROWS: &[Row] = &[
         beside: &[],
         null: true,
         stored: false,
+        doors: false,
         lines: &[
             Line {
                 title: "20,000 msg/s, QoS 0: latency p50",
@@ -237,6 +253,7 @@ pub(super) const ROWS: &[Row] = &[
         beside: &[],
         null: false,
         stored: false,
+        doors: false,
         lines: &[
             cpu(
                 "100 k filters with wildcards, deliver",
@@ -258,6 +275,7 @@ pub(super) const ROWS: &[Row] = &[
         beside: &[],
         null: false,
         stored: false,
+        doors: false,
         lines: &[cpu("100 k filters, 100 topics, deliver", Target::None)],
     },
     Row {
@@ -266,6 +284,7 @@ pub(super) const ROWS: &[Row] = &[
         beside: &[],
         null: false,
         stored: false,
+        doors: false,
         lines: &[
             subscribe("1,000 filters, subscribe (per filter)", Target::None),
             unsubscribe("the same, unsubscribe (per filter)", Target::None),
@@ -277,6 +296,7 @@ pub(super) const ROWS: &[Row] = &[
         beside: &[],
         null: false,
         stored: false,
+        doors: false,
         lines: &[
             cpu("1 M filters with wildcards, deliver", Target::None),
             subscribe(
@@ -295,6 +315,7 @@ pub(super) const ROWS: &[Row] = &[
         beside: &[],
         null: false,
         stored: false,
+        doors: false,
         lines: &[cpu(
             "request and response, no response topic twice",
             Target::None,
@@ -306,6 +327,7 @@ pub(super) const ROWS: &[Row] = &[
         beside: &[],
         null: true,
         stored: false,
+        doors: false,
         lines: &[Line {
             title: "connect (per connection)",
             figure: "broker_cpu_micros_per_connection",
@@ -319,6 +341,7 @@ pub(super) const ROWS: &[Row] = &[
         beside: &[],
         null: false,
         stored: true,
+        doors: false,
         lines: &[
             Line {
                 title: "retained store",
@@ -346,6 +369,7 @@ pub(super) const ROWS: &[Row] = &[
         beside: &[],
         null: false,
         stored: true,
+        doors: false,
         lines: &[
             Line {
                 title: "offline queue",
@@ -373,6 +397,7 @@ pub(super) const ROWS: &[Row] = &[
         beside: &[],
         null: false,
         stored: true,
+        doors: false,
         lines: &[
             cpu("10 pairs with persistent sessions, QoS 1", Target::None),
             Line {
@@ -389,6 +414,7 @@ pub(super) const ROWS: &[Row] = &[
         beside: &[],
         null: true,
         stored: false,
+        doors: false,
         lines: &[
             Line {
                 title: "memory per idle connection",
@@ -416,6 +442,7 @@ pub(super) const ROWS: &[Row] = &[
         beside: &[],
         null: false,
         stored: false,
+        doors: false,
         lines: &[cpu(
             "10 pairs beside 10,000 idle connections",
             Target::Row("pairs-qos0", 1.2),
@@ -427,6 +454,7 @@ pub(super) const ROWS: &[Row] = &[
         beside: &[],
         null: false,
         stored: false,
+        doors: false,
         lines: &[cpu(
             "10 pairs beside 1,000,000 subscriptions",
             Target::Row("pairs-qos0", 1.2),
@@ -446,6 +474,7 @@ pub(super) const ROWS: &[Row] = &[
         beside: &[],
         null: true,
         stored: false,
+        doors: false,
         lines: &[Line {
             title: "one million messages, 100 clients, no flow control",
             figure: "broker_cpu_seconds",
@@ -459,6 +488,7 @@ pub(super) const ROWS: &[Row] = &[
         beside: &[],
         null: false,
         stored: false,
+        doors: false,
         lines: &[Line {
             title: "a pair at 1,000 msg/s, alone: latency p99",
             figure: "latency_micros.p99",
@@ -480,6 +510,7 @@ pub(super) const ROWS: &[Row] = &[
         ],
         null: false,
         stored: false,
+        doors: false,
         lines: &[Line {
             title: "the same beside 100 k subscriptions that come and go",
             figure: "latency_micros.p99",
@@ -490,14 +521,29 @@ pub(super) const ROWS: &[Row] = &[
     Row {
         name: "storm-replay",
         arguments: UNRELATED_PAIR,
-        beside: &["retained"],
+        beside: &["retained", "--subscribers", "100"],
         null: false,
         stored: false,
+        doors: false,
         lines: &[Line {
-            title: "the same beside a replay of 100 k retained messages",
+            title: "the same beside replays of 100 k retained messages",
             figure: "latency_micros.p99",
             unit: "µs",
             target: Target::AtMost(20_000.0),
+        }],
+    },
+    Row {
+        name: "storm-retained",
+        arguments: UNRELATED_PAIR,
+        beside: &["retained"],
+        null: false,
+        stored: false,
+        doors: false,
+        lines: &[Line {
+            title: "the same beside 100 k retained messages stored, fetched and removed",
+            figure: "latency_micros.p99",
+            unit: "µs",
+            target: Target::None,
         }],
     },
     Row {
@@ -506,11 +552,97 @@ pub(super) const ROWS: &[Row] = &[
         beside: &["takeover"],
         null: false,
         stored: false,
+        doors: false,
         lines: &[Line {
             title: "the same beside takeovers",
             figure: "latency_micros.p99",
             unit: "µs",
             target: Target::AtMost(20_000.0),
         }],
+    },
+    Row {
+        name: "door-qos0",
+        arguments: &["pairs", "--publishers", "10"],
+        beside: &[],
+        null: false,
+        stored: false,
+        doors: true,
+        lines: &[cpu("10 pairs, QoS 0", Target::None)],
+    },
+    Row {
+        name: "door-qos1",
+        arguments: &["pairs", "--publishers", "10", "--qos", "1"],
+        beside: &[],
+        null: false,
+        stored: false,
+        doors: true,
+        lines: &[cpu("10 pairs, QoS 1", Target::None)],
+    },
+    Row {
+        name: "door-large",
+        arguments: &["fan-out", "--subscribers", "100", "--size", "16384"],
+        beside: &[],
+        null: false,
+        stored: false,
+        doors: true,
+        lines: &[cpu("1 to 100, 16 KiB, QoS 0", Target::None)],
+    },
+    Row {
+        name: "door-idle",
+        arguments: &["idle", "--subscribers", "2000"],
+        beside: &[],
+        null: false,
+        stored: false,
+        doors: true,
+        lines: &[Line {
+            title: "memory per idle connection",
+            figure: "bytes_per_connection",
+            unit: "B",
+            target: Target::None,
+        }],
+    },
+    Row {
+        name: "door-connect-full",
+        arguments: &["connect", "--count", "2000", "--full-handshakes"],
+        beside: &[],
+        null: false,
+        stored: false,
+        doors: true,
+        lines: &[
+            Line {
+                title: "connect, full handshake (per connection)",
+                figure: "broker_cpu_micros_per_connection",
+                unit: "µs",
+                target: Target::None,
+            },
+            Line {
+                title: "the same: connections a second",
+                figure: "connections_per_second",
+                unit: "1/s",
+                target: Target::None,
+            },
+        ],
+    },
+    Row {
+        name: "door-connect-resumed",
+        arguments: &["connect", "--count", "2000"],
+        beside: &[],
+        null: false,
+        stored: false,
+        doors: true,
+        lines: &[
+            Line {
+                title: "connect, resumed (per connection)",
+                figure: "broker_cpu_micros_per_connection",
+                unit: "µs",
+                target: Target::None,
+            },
+            Line {
+                title: "the same: connections a second",
+                figure: "connections_per_second",
+                unit: "1/s",
+                target: Target::None,
+            },
+        ],
     },
 ];

@@ -1,4 +1,5 @@
-//! Retained messages, each on a topic of its own: storing them, fetching them all with one subscription, removing them.
+//! Retained messages, each on a topic of its own: storing them, fetching them all with one subscription of each of the
+//! subscribers, one after the other, removing them.
 
 use martlet_codec::QoS;
 
@@ -91,20 +92,31 @@ pub(crate) fn retained(
 
     engine.phase("fetching");
     let before = read(options, &engine);
-    let expected = ReceiverPlan {
-        stream: 0,
-        streams: publishers,
-        stride: 1,
-        order: Order::Any,
-        qos: options.qos,
-        retained: true,
-    };
     let filter = format!("{}/r/+/+", options.prefix);
-    engine.open(vec![receiver(options, 0, vec![filter], expected)])?;
-    engine.await_deliveries(u64::from(publishers) * u64::from(each))?;
-    let span = read(options, &engine).since(&before);
-    engine.flush()?;
-    engine.judge()?;
+    let mut span = before.since(&before);
+    for index in 0..options.subscribers() {
+        engine.shared.forget_arrivals();
+        let expected = ReceiverPlan {
+            stream: 0,
+            streams: publishers,
+            stride: 1,
+            order: Order::Any,
+            qos: options.qos,
+            retained: true,
+        };
+        let filters = vec![filter.clone()];
+        engine.open(vec![receiver(options, index, filters, expected)])?;
+        let each_time = u64::from(publishers) * u64::from(each);
+        engine.await_deliveries(each_time * (u64::from(index) + 1))?;
+        span = read(options, &engine).since(&before);
+        engine.flush()?;
+        engine.judge()?;
+        // Nobody is to get what is removed.
+        if let Some(mut subscriber) = engine.connections.pop() {
+            subscriber.leave()?;
+            subscriber.write(&mut engine.shared)?;
+        }
+    }
     cost(
         &mut figures,
         [
@@ -118,15 +130,10 @@ pub(crate) fn retained(
             "fetched",
         ],
         &span,
-        total,
+        total * f64::from(options.subscribers()),
     );
 
     engine.phase("removing");
-    // Nobody is to get what is removed.
-    if let Some(mut subscriber) = engine.connections.pop() {
-        subscriber.leave()?;
-        subscriber.write(&mut engine.shared)?;
-    }
     for from in (0..each).step_by(REMOVED_AT_A_TIME as usize) {
         for index in 0..publishers {
             let topic = topic(index);

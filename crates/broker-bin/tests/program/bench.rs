@@ -60,6 +60,10 @@ fn workloads_that_are_more_than_traffic() {
         ("idle --subscribers 100", "connections_per_second"),
         ("retained --count 200", "retained_fetches_per_second"),
         (
+            "retained --count 200 --subscribers 3",
+            "retained_fetches_per_second",
+        ),
+        (
             "retained --count 200 -q 1 -V 5",
             "retained_stores_per_second",
         ),
