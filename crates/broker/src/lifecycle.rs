@@ -29,7 +29,7 @@ pub(crate) struct Attach {
     pub(crate) expiry_secs: u32,
     pub(crate) will: Option<Will>,
     /// Silence after which the client counts as gone; 0 for none.
-    pub(crate) silence_max_millis: u64,
+    pub(crate) silence_max_millis: u32,
     pub(crate) mount: Option<Mount>,
 }
 
@@ -204,6 +204,7 @@ impl Core {
         let half = martlet_session::Outbound::new(id, self.outbound_limits(), durable);
         let hash = self.directory.hash(&client_id);
         let queue_pressure = (self.config.load().limits.queued_messages_max / 4 * 3).max(1);
+        let queue_pressure = u32::try_from(queue_pressure).unwrap_or(u32::MAX);
         Session::new(id, client_id, hash, durable, half, queue_pressure)
     }
 

@@ -532,7 +532,7 @@ impl Core {
         if !outbox.is_progressing(now) {
             return 0;
         }
-        let room = (outbox.queue_pressure / 3).max(PUBLISHERS_WITH_ROOM);
+        let room = (outbox.queue_pressure as usize / 3).max(PUBLISHERS_WITH_ROOM);
         let connections = self.connections.load(Ordering::Relaxed);
         u32::try_from(connections.saturating_sub(room)).unwrap_or(u32::MAX)
     }

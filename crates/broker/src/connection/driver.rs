@@ -792,14 +792,15 @@ impl Core {
             }
             let mut next = VISIT_MILLIS;
             let silent = now.millis_since(last_seen);
-            if outbox.silence_max_millis > 0 && outbox.reading {
-                if silent >= outbox.silence_max_millis {
+            let silence_max = u64::from(outbox.silence_max_millis);
+            if silence_max > 0 && outbox.reading {
+                if silent >= silence_max {
                     kick = Some((
                         ReasonCode::KeepAliveTimeout,
                         "nothing was heard for one and a half keep alive periods",
                     ));
                 } else {
-                    next = next.min(outbox.silence_max_millis - silent);
+                    next = next.min(silence_max - silent);
                 }
             }
             if let Some(since) = outbox.stalled_since {

@@ -388,7 +388,7 @@ async fn attach(
             clean_start: connect.clean_start,
             expiry_secs,
             will,
-            silence_max_millis: u64::from(keep_alive_secs) * 1_500,
+            silence_max_millis: u32::from(keep_alive_secs) * 1_500,
             mount: terms.mount.clone(),
         })
         .await
