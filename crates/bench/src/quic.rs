@@ -14,12 +14,15 @@ use quinn::{ClientConfig, Endpoint, TransportConfig, VarInt};
 use rustls::pki_types::ServerName;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::{Builder, Runtime};
+use tokio::sync::Semaphore;
 
 use crate::failure::Failure;
 use crate::socket::CONNECT_TIMEOUT;
 
 /// What QUIC clients of MQTT propose.
 const ALPN: &[u8] = b"mqtt";
+
+const HANDSHAKES_MAX: usize = 32;
 
 /// The thread and where it listens. It ends when this is dropped.
 pub(crate) struct Gateway {
@@ -67,6 +70,7 @@ impl Gateway {
             broker,
             name: name.to_str().into_owned(),
             failure: Arc::clone(&failure),
+            handshakes: Semaphore::new(HANDSHAKES_MAX),
         });
         runtime.spawn(async move {
             while let Ok((mut stream, _)) = listener.accept().await {
@@ -112,18 +116,22 @@ struct Way {
     broker: SocketAddr,
     name: String,
     failure: Arc<OnceLock<String>>,
+    /// Handshakes at a time: what is more would not fit the buffer of the broker's one socket.
+    handshakes: Semaphore,
 }
 
 impl Way {
     /// Shakes hands, then copies both ways until the broker is done.
     async fn pass_on(&self, stream: &mut TcpStream) -> Result<(), String> {
         let words = |error: String| format!("cannot connect to {}: {error}", self.broker);
+        let turn = self.handshakes.acquire().await;
         let connecting = self.endpoint.connect(self.broker, &self.name);
         let connection = connecting.map_err(|error| words(error.to_string()))?;
         let connection = tokio::time::timeout(CONNECT_TIMEOUT, connection)
             .await
             .map_err(|_| words("no answer".to_owned()))?
             .map_err(|error| words(error.to_string()))?;
+        drop(turn);
         let opened = connection.open_bi().await;
         let (mut send, mut receive) = opened.map_err(|error| words(error.to_string()))?;
         // A stream that ends before its time is seen by the engine, whose connection ends with it.

@@ -229,8 +229,12 @@ fn mosquitto_tls(program: &Path) -> Found {
         return mosquitto(program);
     };
     peer.name = "mosquitto-tls".to_string();
+    peer.settings =
+        "as mosquitto; user root, because only its owner may read the key that martlet init makes";
     if let Some((_, text)) = &mut peer.config {
-        text.push_str("certfile {dir}/certs/server.pem\nkeyfile {dir}/certs/server.key\n");
+        text.push_str(
+            "user root\ncertfile {dir}/certs/server.pem\nkeyfile {dir}/certs/server.key\n",
+        );
     }
     Found::Peer(peer.over("tls", program))
 }

@@ -410,7 +410,15 @@ pub(super) const ROWS: &[Row] = &[
     },
     Row {
         name: "idle",
-        arguments: &["idle", "--subscribers", "10000", "--duration", "10"],
+        arguments: &[
+            "idle",
+            "--subscribers",
+            "10000",
+            "--duration",
+            "10",
+            "--warm-up",
+            "12",
+        ],
         beside: &[],
         null: true,
         stored: false,
@@ -429,7 +437,7 @@ pub(super) const ROWS: &[Row] = &[
                 target: Target::AtMost(0.5),
             },
             Line {
-                title: "memory left when they are gone",
+                title: "memory left 12 s after they are gone",
                 figure: "memory_left_percent",
                 unit: "%",
                 target: Target::AtMost(10.0),
@@ -580,7 +588,15 @@ pub(super) const ROWS: &[Row] = &[
     },
     Row {
         name: "door-large",
-        arguments: &["fan-out", "--subscribers", "100", "--size", "16384"],
+        arguments: &[
+            "fan-out",
+            "--subscribers",
+            "100",
+            "--size",
+            "16384",
+            "--window",
+            "100",
+        ],
         beside: &[],
         null: false,
         stored: false,

@@ -10,7 +10,7 @@ use std::{
 };
 
 use martlet_codec::{Frame, Packet, PacketBuf, Props, ReasonCode, Split, Version, split};
-use martlet_session::{Chunk, InboundAliases, Outbound, ReceiveQuota};
+use martlet_session::{Chunk, InboundAliases, ReceiveQuota};
 use martlet_storage::Timestamp;
 use martlet_sync::Planted;
 use martlet_transport::ByteStream;
@@ -767,66 +767,7 @@ pub(super) fn stream_end(error: &std::io::Error) -> End {
     End::Stream(error.kind(), error.to_string())
 }
 
-/// How often a connection is visited at least: buffers shrink, expired messages go, slow consumers are found.
-pub(crate) const VISIT_MILLIS: u64 = 30_000;
-
 impl Core {
-    /// Looks at a connection from the timers' task.
-    pub(crate) fn visit(&self, session: &Arc<Session>, epoch: u64) {
-        let now = self.clock.now();
-        let slow_millis =
-            u64::try_from(self.config.load().limits.slow_consumer_timeout.as_millis())
-                .unwrap_or(u64::MAX);
-        let last_seen = session.last_seen();
-        let generation = session.state.lock().generation;
-        let mut effects = martlet_session::Effects::default();
-        let mut kick = None;
-        let next = session.with_outbox(|outbox| {
-            if outbox.epoch != epoch || !outbox.connected {
-                return None;
-            }
-            outbox.half.expire(now, &mut effects);
-            self.settle(session, outbox, &mut effects, now);
-            if outbox.half.counts() == martlet_session::OutboundCounts::default() {
-                Outbound::shrink(&mut outbox.half);
-            }
-            let mut next = VISIT_MILLIS;
-            let silent = now.millis_since(last_seen);
-            let silence_max = u64::from(outbox.silence_max_millis);
-            if silence_max > 0 && outbox.reading {
-                if silent >= silence_max {
-                    kick = Some((
-                        ReasonCode::KeepAliveTimeout,
-                        "nothing was heard for one and a half keep alive periods",
-                    ));
-                } else {
-                    next = next.min(silence_max - silent);
-                }
-            }
-            if let Some(since) = outbox.stalled_since {
-                let stalled = now.millis_since(since);
-                if stalled >= slow_millis {
-                    self.counters.limit(Limit::SlowConsumerTimeout);
-                    kick = Some((
-                        ReasonCode::QuotaExceeded,
-                        "slow consumer: limits.slow_consumer_timeout",
-                    ));
-                } else {
-                    next = next.min(slow_millis - stalled);
-                }
-            }
-            Some(next)
-        });
-        self.after_alone(session, &mut effects);
-        if let Some((reason, text)) = kick {
-            session.kick(reason, text);
-        } else if let Some(Some(next)) = next {
-            // A millisecond later than the deadline, so that a visit never comes just before it.
-            self.timers
-                .visit_at(now.plus_millis(next + 1), session, epoch, generation);
-        }
-    }
-
     /// Lets go of a session whose connection's task panicked, and ends it.
     pub(crate) fn abandon(&self, session: &Arc<Session>, epoch: u64) {
         tracing::error!(event = "connection_panicked", client = %session.client_id, "internal error; the session is ended");

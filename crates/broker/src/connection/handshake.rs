@@ -13,9 +13,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::{
     Arrival, Violation,
-    driver::{Connection, Start, VISIT_MILLIS},
+    driver::{Connection, Start},
     metered::{Extras, name_of},
     publish::{check_user_properties, refuses_topic},
+    visit::{VISIT_MILLIS, visit_time},
 };
 use crate::{
     config::Config,
@@ -614,7 +615,7 @@ fn enter<S: ByteStream>(
         first_visit.min(VISIT_MILLIS)
     };
     core.timers.visit_at(
-        core.clock.now().plus_millis(first_visit + 1),
+        visit_time(core.clock.now(), first_visit),
         &session,
         epoch,
         generation,

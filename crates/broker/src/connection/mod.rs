@@ -16,6 +16,7 @@ mod pressure;
 mod publish;
 mod replay;
 mod subscribe;
+mod visit;
 
 use martlet_codec::{DecodeError, ReasonCode};
 use martlet_transport::ByteStream;
