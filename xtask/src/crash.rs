@@ -62,7 +62,7 @@ pub(crate) struct Options {
     /// Damage the end of the log after each kill, where nothing acknowledged is
     #[arg(long)]
     torn: bool,
-    /// Storage of the broker: embedded, memory or redis (a private redis-server, which is killed at times too)
+    /// Storage of the broker: embedded, memory, rocksdb, or redis (a private redis-server, which is killed at times too)
     #[arg(long, default_value = "embedded")]
     storage: String,
     /// When the broker syncs: always, interval or never. Unless it is always, what was not synced is lost at each kill,
@@ -93,6 +93,10 @@ pub(crate) fn run(options: &Options) -> Result<Outcome, Error> {
     let _ = fs::remove_dir_all(&folder);
     fs::create_dir_all(&folder)?;
     let martlet = options.broker_command.is_none();
+    if martlet && options.storage == "rocksdb" && (options.torn || options.fsync != "always") {
+        // The format of its files is not ours: `lose` and `tear` know where the embedded store's log ends.
+        return Err("with rocksdb, only --fsync always and no --torn".into());
+    }
     let redis = if martlet && options.storage == "redis" {
         if options.torn || options.fsync != "always" {
             return Err(

@@ -3,14 +3,16 @@
 //! Deliberately absent: what is done with an open store.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
 
-use martlet_storage::{Storage, Table};
+use martlet_storage::{Storage, Table, place};
 use martlet_storage_embedded::{EmbeddedOptions, EmbeddedStorage, OpenReport};
 #[cfg(feature = "redis")]
 use martlet_storage_redis::{RedisOptions, RedisStorage};
+#[cfg(feature = "rocksdb")]
+use martlet_storage_rocksdb::{RocksDbOptions, RocksDbStorage};
 
 use crate::config;
 
@@ -22,6 +24,9 @@ pub enum Place {
     /// A Redis server.
     #[cfg(feature = "redis")]
     Redis(Box<RedisOptions>),
+    /// A directory with a RocksDB in it.
+    #[cfg(feature = "rocksdb")]
+    RocksDb(PathBuf),
 }
 
 /// What is wrong with the name of a place.
@@ -36,7 +41,8 @@ impl fmt::Display for WrongPlace {
 
 impl std::error::Error for WrongPlace {}
 
-/// A directory, or an address with `redis://` or `rediss://`.
+/// A directory, or an address with `redis://` or `rediss://`. A directory with a store is of the backend that made it;
+/// `rocksdb:` in front of one makes a new store of that backend.
 impl FromStr for Place {
     type Err = WrongPlace;
 
@@ -44,7 +50,10 @@ impl FromStr for Place {
         if is_redis(text) {
             return redis(text);
         }
-        Ok(Self::Embedded(PathBuf::from(text)))
+        match text.strip_prefix("rocksdb:") {
+            Some(path) => rocksdb(Path::new(path)),
+            None => Self::at(Path::new(text)),
+        }
     }
 }
 
@@ -54,6 +63,8 @@ impl fmt::Display for Place {
             Self::Embedded(path) => path.display().fmt(f),
             #[cfg(feature = "redis")]
             Self::Redis(options) => options.fmt(f),
+            #[cfg(feature = "rocksdb")]
+            Self::RocksDb(path) => path.display().fmt(f),
         }
     }
 }
@@ -77,7 +88,46 @@ fn redis(_url: &str) -> Result<Place, WrongPlace> {
     ))
 }
 
+#[cfg(feature = "rocksdb")]
+#[expect(
+    clippy::unnecessary_wraps,
+    reason = "a build without the backend cannot"
+)]
+fn rocksdb(path: &Path) -> Result<Place, WrongPlace> {
+    Ok(Place::RocksDb(path.to_owned()))
+}
+
+#[cfg(not(feature = "rocksdb"))]
+fn rocksdb(path: &Path) -> Result<Place, WrongPlace> {
+    Err(WrongPlace(format!(
+        "{}: this build does not contain the backend rocksdb",
+        path.display()
+    )))
+}
+
 impl Place {
+    /// The store in a directory, of the backend that made it; of the embedded one where there is none.
+    ///
+    /// # Errors
+    /// This build does not contain that backend.
+    pub fn at(path: &Path) -> Result<Self, WrongPlace> {
+        match place::backend_of(path) {
+            Some((backend, _)) if backend == "rocksdb" => rocksdb(path),
+            _ => Ok(Self::Embedded(path.to_owned())),
+        }
+    }
+
+    /// Its directory; `None` for a server.
+    pub fn directory(&self) -> Option<&Path> {
+        match self {
+            Self::Embedded(path) => Some(path),
+            #[cfg(feature = "redis")]
+            Self::Redis(_) => None,
+            #[cfg(feature = "rocksdb")]
+            Self::RocksDb(path) => Some(path),
+        }
+    }
+
     /// What the `[storage]` table names; `None` where nothing is kept.
     ///
     /// # Errors
@@ -86,6 +136,7 @@ impl Place {
         match settings.backend.as_str() {
             "memory" => Ok(None),
             "redis" => redis("redis://127.0.0.1").map(Some),
+            "rocksdb" => rocksdb(&settings.path).map(Some),
             address if is_redis(address) => redis(address).map(Some),
             _ => Ok(Some(Self::Embedded(settings.path.clone()))),
         }
@@ -138,6 +189,21 @@ impl Place {
                     store: Store::Redis(Arc::new(storage)),
                 })
             }
+            #[cfg(feature = "rocksdb")]
+            Self::RocksDb(path) => {
+                let (storage, report) = RocksDbOptions::default()
+                    .create(how.create)
+                    .read_only(how.read_only)
+                    .accept_loss(how.accept_loss)
+                    .reserve_bytes(how.reserve_bytes)
+                    .open(path)
+                    .map_err(|error| WrongPlace(error.to_string()))?;
+                Ok(Opened {
+                    remarks: report.remarks(),
+                    lost: u64::from(report.lost.is_some()),
+                    store: Store::RocksDb(Arc::new(storage)),
+                })
+            }
         }
     }
 }
@@ -178,12 +244,16 @@ pub struct Opened {
 }
 
 /// An open store of some backend.
+#[derive(Clone)]
 pub enum Store {
     /// The embedded backend, and what opening it found.
     Embedded(Arc<EmbeddedStorage>, Box<OpenReport>),
     /// A Redis server.
     #[cfg(feature = "redis")]
     Redis(Arc<RedisStorage>),
+    /// RocksDB.
+    #[cfg(feature = "rocksdb")]
+    RocksDb(Arc<RocksDbStorage>),
 }
 
 impl Store {
@@ -193,6 +263,8 @@ impl Store {
             Self::Embedded(storage, _) => Arc::clone(storage) as Arc<dyn Storage>,
             #[cfg(feature = "redis")]
             Self::Redis(storage) => Arc::clone(storage) as Arc<dyn Storage>,
+            #[cfg(feature = "rocksdb")]
+            Self::RocksDb(storage) => Arc::clone(storage) as Arc<dyn Storage>,
         }
     }
 
@@ -203,6 +275,8 @@ impl Store {
             Self::Embedded(..) => {}
             #[cfg(feature = "redis")]
             Self::Redis(storage) => storage.give_back(),
+            #[cfg(feature = "rocksdb")]
+            Self::RocksDb(_) => {}
         }
     }
 
@@ -212,6 +286,8 @@ impl Store {
             Self::Embedded(..) => "embedded",
             #[cfg(feature = "redis")]
             Self::Redis(_) => "redis",
+            #[cfg(feature = "rocksdb")]
+            Self::RocksDb(_) => "rocksdb",
         }
     }
 
@@ -221,6 +297,8 @@ impl Store {
             Self::Embedded(..) => martlet_storage_embedded::FORMAT,
             #[cfg(feature = "redis")]
             Self::Redis(_) => martlet_storage_redis::FORMAT,
+            #[cfg(feature = "rocksdb")]
+            Self::RocksDb(_) => martlet_storage_rocksdb::FORMAT,
         }
     }
 
@@ -230,6 +308,8 @@ impl Store {
             Self::Embedded(_, report) => report.last_batch,
             #[cfg(feature = "redis")]
             Self::Redis(storage) => storage.last_batch(),
+            #[cfg(feature = "rocksdb")]
+            Self::RocksDb(storage) => storage.last_batch(),
         }
     }
 
@@ -242,9 +322,52 @@ impl Store {
             Self::Embedded(storage, _) => Ok(storage.rows(table) as u64),
             #[cfg(feature = "redis")]
             Self::Redis(storage) => storage.rows(table),
+            #[cfg(feature = "rocksdb")]
+            Self::RocksDb(storage) => storage.rows(table),
         }
     }
+
+    /// Makes a copy in a new directory, while batches go on. `progress` is told how many bytes of how many are done.
+    ///
+    /// # Errors
+    /// The copy cannot be made, or the store is no directory's.
+    pub fn checkpoint(
+        &self,
+        to: &Path,
+        progress: &mut dyn FnMut(u64, u64),
+    ) -> Result<(), WrongPlace> {
+        let made = match self {
+            Self::Embedded(storage, _) => storage.checkpoint(to, false, progress),
+            #[cfg(feature = "redis")]
+            Self::Redis(_) => return Err(WrongPlace(NO_FILES.to_owned())),
+            #[cfg(feature = "rocksdb")]
+            Self::RocksDb(storage) => {
+                let bytes = storage.usage().disk_bytes;
+                storage.checkpoint(to).map(|()| progress(bytes, bytes))
+            }
+        };
+        made.map_err(|error| WrongPlace(error.to_string()))
+    }
+
+    /// Writes what lives again and gives the rest back. `progress` is told how many bytes of how many are done.
+    ///
+    /// # Errors
+    /// The store cannot be written, or is no directory's.
+    pub fn compact(&self, progress: &mut dyn FnMut(u64, u64)) -> Result<(), WrongPlace> {
+        let done = match self {
+            Self::Embedded(storage, _) => storage.compact(progress),
+            #[cfg(feature = "redis")]
+            Self::Redis(_) => return Err(WrongPlace(NO_FILES.to_owned())),
+            #[cfg(feature = "rocksdb")]
+            Self::RocksDb(storage) => storage.compact(progress),
+        };
+        done.map_err(|error| WrongPlace(error.to_string()))
+    }
 }
+
+/// Why nothing is done to the files of a server.
+#[cfg(feature = "redis")]
+const NO_FILES: &str = "a Redis server has its own ways to be copied and compacted";
 
 #[cfg(test)]
 mod tests {
@@ -261,6 +384,10 @@ mod tests {
         };
         check("martlet-data", "martlet-data");
         check("./redis", "./redis");
+        #[cfg(feature = "rocksdb")]
+        check("rocksdb:data", "data");
+        #[cfg(not(feature = "rocksdb"))]
+        check("rocksdb:data", "does not contain the backend rocksdb");
         #[cfg(feature = "redis")]
         check("redis://:secret@h/1", "redis://h/1 (prefix martlet)");
         #[cfg(feature = "redis")]

@@ -9,10 +9,8 @@
 //! sessions and references (the planner of `martlet-storage`), threads, logging, compression.
 
 mod counters;
-mod error;
 mod frame;
 mod index;
-mod mark;
 mod open;
 mod place;
 mod probe;
@@ -31,7 +29,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use martlet_storage::{Storage, StorageError, Table, Usage, Write};
 use parking_lot::{Mutex, RwLock};
 
-pub use error::OpenError;
+pub use martlet_storage::place::OpenError;
 pub use open::{EmbeddedOptions, MarkFound, OpenReport};
 pub use place::FORMAT;
 pub use probe::{Act, Probe, Verdict};

@@ -8,14 +8,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use martlet_storage::Table;
+use martlet_storage::place::{self, MarkFile, OpenError};
 use parking_lot::{Mutex, RwLock};
 
 use crate::EmbeddedStorage;
 use crate::counters::Counted;
-use crate::error::OpenError;
 use crate::index::Index;
-use crate::mark::MarkFile;
-use crate::place::{self, Place};
+use crate::place::Place;
 use crate::probe::{Obedient, Probe};
 use crate::repair::{self, Aside, copy_range};
 use crate::replay::replay;

@@ -8,9 +8,10 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, FileExt};
 use std::path::{Path, PathBuf};
 
-use crate::error::OpenError;
+use martlet_storage::place::{self, OpenError};
+
 use crate::frame::{Header, Kind};
-use crate::place::{self, Place};
+use crate::place::Place;
 use crate::replay::Damage;
 use crate::segment::{HEAD_BYTES, head, seed};
 

@@ -6,10 +6,10 @@
 use std::fs::File;
 use std::sync::Arc;
 
-use crate::error::OpenError;
+use martlet_storage::place::{Mark, OpenError};
+
 use crate::frame::{HEADER_BYTES, Header, Kind};
 use crate::index::{Index, Segment};
-use crate::mark::Mark;
 use crate::place::Place;
 use crate::segment::{HEAD_BYTES, Reader};
 

@@ -9,14 +9,14 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use martlet_storage::place::{self, MarkFile};
 use martlet_storage::{StorageError, Table, Write};
 use parking_lot::RwLock;
 
 use crate::counters::Counted;
 use crate::frame::{HEADER_BYTES, Kind, Row, Rows};
 use crate::index::{Index, Segment, Slot};
-use crate::mark::MarkFile;
-use crate::place::{self, Place};
+use crate::place::Place;
 use crate::probe::{Act, Probe, ask, write_all_at};
 use crate::read_slot;
 use crate::repair;

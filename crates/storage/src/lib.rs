@@ -9,6 +9,7 @@
 //! * [`load`]: opening a store, row by row, without reading queued bodies.
 //! * [`MemoryStorage`], and with the feature `contract` the suite that every backend runs and a committer
 //!   that commits when told.
+//! * With the feature `place`: the directory of a backend that keeps its store in files.
 //! * With the feature `transfer`: rows in words, export and import as JSON lines, and a check.
 //!
 //! Deliberately absent: MQTT session logic, an asynchronous runtime, any other backend.
@@ -22,6 +23,8 @@ mod load;
 mod memory;
 mod message;
 mod op;
+#[cfg(feature = "place")]
+pub mod place;
 mod planner;
 mod record;
 #[cfg(feature = "transfer")]

@@ -53,6 +53,9 @@ impl Program {
             None => {
                 let mut cargo = workspace::cargo();
                 cargo.args(["build", "--release", "--package", "martlet-broker-bin"]);
+                if storage == "rocksdb" {
+                    cargo.args(["--features", "rocksdb"]);
+                }
                 if !cargo.status()?.success() {
                     return Err("the broker does not build".into());
                 }

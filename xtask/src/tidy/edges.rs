@@ -24,6 +24,7 @@ const EDGES: &[(&str, Allowed)] = &[
     ("storage", Allowed::Only(&["codec", "topic", "sync"])),
     ("storage-embedded", Allowed::Only(&["storage"])),
     ("storage-redis", Allowed::Only(&["storage"])),
+    ("storage-rocksdb", Allowed::Only(&["storage"])),
     (
         "session",
         Allowed::Only(&["codec", "topic", "storage", "sync"]),

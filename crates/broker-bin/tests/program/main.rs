@@ -7,5 +7,6 @@ mod clients;
 mod commands;
 mod doors;
 mod redis;
+mod rocksdb;
 mod serve;
 mod support;

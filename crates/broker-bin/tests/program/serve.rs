@@ -424,6 +424,6 @@ fn a_copy_of_nothing_is_refused_by_name() {
     check(&[], "name a directory in storage.backup_path");
     check(
         &["--storage", "memory"],
-        "only the embedded store is copied",
+        "only a store in a directory is copied",
     );
 }

@@ -14,13 +14,13 @@ use crate::stores::{Place, is_redis};
 #[serde(default, deny_unknown_fields)]
 pub struct Storage {
     /// `embedded` (the default) keeps sessions, queued and retained messages and wills in `path`, the address of a Redis
-    /// server keeps them there; with `memory` they end with the process.
+    /// server keeps them there; `rocksdb` keeps them in `path` as well; with `memory` they end with the process.
     pub backend: String,
     /// The password of the Redis server, where it should not be in the address. Default none.
     pub password: String,
-    /// The directory of the embedded store, made if it is not there. Default `martlet-data`.
+    /// The directory of the store, made if it is not there. Default `martlet-data`.
     pub path: PathBuf,
-    /// Where SIGUSR1 puts copies of the embedded store, each in a directory of its own. Default none.
+    /// Where SIGUSR1 puts copies of a store in a directory, each in a directory of its own. Default none.
     pub backup_path: PathBuf,
     /// When what is acknowledged is on the disk. Default `always`.
     pub fsync: FsyncPolicy,
@@ -65,6 +65,8 @@ const BACKENDS: &[&str] = &[
     "memory",
     #[cfg(feature = "redis")]
     "redis",
+    #[cfg(feature = "rocksdb")]
+    "rocksdb",
 ];
 /// Those that other builds may have.
 const KNOWN: [&str; 2] = ["rocksdb", "redis"];

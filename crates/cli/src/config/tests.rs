@@ -169,6 +169,7 @@ error: m.toml:3:17: `users[0].password_hash` is not an argon2id hash (those begi
   |                 ^^^^^^^^
   help: `martlet passwd NAME` prints the line to put here",
     );
+    #[cfg(not(feature = "rocksdb"))]
     check(
         "[storage]\nbackend = 'rocksdb'\n",
         r#"

@@ -1,7 +1,6 @@
 //! SIGUSR1: a copy of the store while the broker runs on it. Deliberately absent: when, how many, and taking them away.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Instant;
 
 use crate::config::Storage;
@@ -22,10 +21,10 @@ pub fn start(
         );
         return;
     }
-    let Some(Store::Embedded(storage, _)) = store else {
+    let Some(store) = store.filter(|store| store.backend() != "redis") else {
         tracing::warn!(
             event = "backup_refused",
-            "only the embedded store is copied on SIGUSR1; a Redis server has its own ways"
+            "only a store in a directory is copied on SIGUSR1; a Redis server has its own ways"
         );
         return;
     };
@@ -36,11 +35,11 @@ pub fn start(
         );
         return;
     }
-    let storage = Arc::clone(storage);
+    let store = store.clone();
     let under = settings.backup_path.clone();
     *running = Some(tokio::task::spawn_blocking(move || {
         let begin = Instant::now();
-        match copy(&storage, &under) {
+        match copy(&store, &under) {
             Ok((to, bytes)) => tracing::info!(
                 event = "store_copied",
                 path = %to.display(),
@@ -54,10 +53,7 @@ pub fn start(
     }));
 }
 
-fn copy(
-    storage: &martlet_storage_embedded::EmbeddedStorage,
-    under: &Path,
-) -> Result<(PathBuf, u64), String> {
+fn copy(store: &Store, under: &Path) -> Result<(PathBuf, u64), String> {
     let named = |error| format!("{}: {error}", under.display());
     std::fs::create_dir_all(under).map_err(named)?;
     let now = jiff::Timestamp::now().strftime("%Y-%m-%dT%H-%M-%SZ");
@@ -66,7 +62,7 @@ fn copy(
     // Whole when it has its name, and no name of a whole one when the process ends before.
     let unfinished = under.join(format!("{name}.unfinished"));
     let mut bytes = 0;
-    let made = storage.checkpoint(&unfinished, false, &mut |_, total| bytes = total);
+    let made = store.checkpoint(&unfinished, &mut |_, total| bytes = total);
     made.map_err(|error| error.to_string())?;
     std::fs::rename(&unfinished, &to).map_err(named)?;
     Ok((to, bytes))

@@ -43,7 +43,7 @@ pub enum StoreCommand {
 /// Where the store is.
 #[derive(Args, Clone, Debug)]
 pub struct PlaceArgs {
-    /// Directory of the store, or redis://HOST:PORT (a password can be in MARTLET_STORAGE__PASSWORD)
+    /// Directory of the store (rocksdb:DIRECTORY for a new one of that backend), or redis://HOST:PORT (a password can be in MARTLET_STORAGE__PASSWORD)
     #[arg(
         long = "data",
         value_name = "WHERE",

@@ -4,7 +4,7 @@
 //! Deliberately absent: changing single rows, and the online backup of a running broker.
 
 #![cfg_attr(
-    not(feature = "redis"),
+    not(any(feature = "redis", feature = "rocksdb")),
     expect(
         irrefutable_let_patterns,
         reason = "a build with one backend has nothing to tell apart"
@@ -21,11 +21,9 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use martlet_storage::transfer::{self, TransferError};
 use martlet_storage::{Storage as _, Table};
-use martlet_storage_embedded::EmbeddedStorage;
 
 use crate::output::stderr_line;
 use crate::stores::{How, Opened, Place, Store};
@@ -108,24 +106,15 @@ fn open(args: &PlaceArgs, how: How) -> Result<Opened, Failure> {
 }
 
 /// Opens a directory for what only files can do.
-fn open_files(
-    args: &PlaceArgs,
-    what: &str,
-) -> Result<(PathBuf, Arc<EmbeddedStorage>, u64), Failure> {
-    let Place::Embedded(path) = &args.place else {
+fn open_files(args: &PlaceArgs, what: &str) -> Result<(PathBuf, Store), Failure> {
+    let Some(path) = args.place.directory() else {
         return Err(Failure(format!(
             "{}: cannot {what} what is no directory; the server has its own ways, and `martlet store export` writes \
              every row",
             args.place
         )));
     };
-    let opened = open(args, writing())?;
-    let batch = opened.store.last_batch();
-    match opened.store {
-        Store::Embedded(storage, _) => Ok((path.clone(), storage, batch)),
-        #[cfg(feature = "redis")]
-        Store::Redis(_) => Err(Failure(format!("{} is no directory", args.place))),
-    }
+    Ok((path.to_owned(), open(args, writing())?.store))
 }
 
 fn reading() -> How {
@@ -166,19 +155,23 @@ fn info(args: &InfoArgs, out: &mut dyn io::Write) -> Result<Verdict, Failure> {
         });
         if let Store::Embedded(_, report) = &store {
             value["files"] = report.segments.into();
+            value["torn"] = report.torn.into();
+        }
+        if place.directory().is_some() {
             value["disk_bytes"] = usage.disk_bytes.into();
             value["live_bytes"] = usage.live_bytes.into();
-            value["torn"] = report.torn.into();
         }
         format!("{value}\n")
     } else {
         let mut text = format!("{place}: {backend} store, format {format}\nlast batch {batch}");
+        // Writing to a string cannot fail.
         if let Store::Embedded(_, report) = &store {
-            // Writing to a string cannot fail.
+            let _ = write!(text, ", {} files", report.segments);
+        }
+        if place.directory().is_some() {
             let _ = write!(
                 text,
-                ", {} files, {} on disk, {} of use",
-                report.segments,
+                ", {} on disk, {} of use",
                 bytes(usage.disk_bytes),
                 bytes(usage.live_bytes)
             );
@@ -268,44 +261,39 @@ fn check(args: &CheckStoreArgs) -> Result<Verdict, Failure> {
 }
 
 /// Copies an open store.
-fn copy(
-    storage: &EmbeddedStorage,
-    to: &Path,
-    what: &'static str,
-    quiet: bool,
-) -> Result<(), Failure> {
+fn copy(store: &Store, to: &Path, what: &'static str, quiet: bool) -> Result<(), Failure> {
     let mut progress = Progress::new(what, !quiet);
-    storage.checkpoint(to, false, &mut |done, total| progress.at(done, Some(total)))?;
+    store.checkpoint(to, &mut |done, total| progress.at(done, Some(total)))?;
     drop(progress);
     stderr_line(&format!(
         "{}: batch {} and everything before it, {}",
         to.display(),
-        storage.last_batch(),
-        bytes(storage.usage().disk_bytes)
+        store.last_batch(),
+        bytes(store.storage().usage().disk_bytes)
     ));
     Ok(())
 }
 
 fn backup(args: &BackupArgs) -> Result<Verdict, Failure> {
-    let (_, storage, _) = open_files(&args.place, "back up")?;
-    copy(&storage, &args.to, "backup", args.place.quiet)?;
+    let (_, store) = open_files(&args.place, "back up")?;
+    copy(&store, &args.to, "backup", args.place.quiet)?;
     Ok(Verdict::Well)
 }
 
 fn restore(args: &RestoreArgs) -> Result<Verdict, Failure> {
-    let Place::Embedded(to) = &args.place.place else {
+    let Some(to) = args.place.place.directory() else {
         return Err(Failure(format!(
             "{}: cannot restore a copy of a directory there; `martlet store export` and `import` carry it",
             args.place.place
         )));
     };
     let from = PlaceArgs {
-        place: Place::Embedded(args.from.clone()),
+        place: Place::at(&args.from)?,
         ..args.place.clone()
     };
-    let (_, storage, _) = open_files(&from, "restore")?;
+    let (_, store) = open_files(&from, "restore")?;
     let mut progress = Progress::new("check", !args.place.quiet);
-    let checked = transfer::check(&*storage, &mut |done| progress.at(done, None))?;
+    let checked = transfer::check(&*store.storage(), &mut |done| progress.at(done, None))?;
     drop(progress);
     if let Some(problem) = checked.problems.first() {
         return Err(Failure(format!(
@@ -318,15 +306,16 @@ fn restore(args: &RestoreArgs) -> Result<Verdict, Failure> {
     if to.is_dir() && std::fs::read_dir(to)?.next().is_none() {
         std::fs::remove_dir(to)?;
     }
-    copy(&storage, to, "restore", args.place.quiet)?;
+    copy(&store, to, "restore", args.place.quiet)?;
     Ok(Verdict::Well)
 }
 
 fn compact(args: &PlaceArgs) -> Result<Verdict, Failure> {
-    let (path, storage, _) = open_files(args, "compact")?;
+    let (path, store) = open_files(args, "compact")?;
+    let storage = store.storage();
     let before = storage.usage().disk_bytes;
     let mut progress = Progress::new("compact", !args.quiet);
-    storage.compact(&mut |done, total| progress.at(done, Some(total)))?;
+    store.compact(&mut |done, total| progress.at(done, Some(total)))?;
     drop(progress);
     stderr_line(&format!(
         "{}: {} before, {} now",

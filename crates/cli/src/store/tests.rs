@@ -96,6 +96,34 @@ fn a_store_is_looked_at_copied_and_carried() {
     );
 }
 
+#[cfg(feature = "rocksdb")]
+#[test]
+fn a_store_is_carried_to_rocksdb_and_back() {
+    let root = tempfile::tempdir().expect("a directory");
+    let root = root.path();
+    make(&root.join("a"));
+    well(root, "export --data {}/a {}/lines");
+    well(root, "import --data rocksdb:{}/r {}/lines");
+    let info = well(root, "info --data {}/r");
+    assert!(
+        info.contains("rocksdb store, format 1") && info.contains("on disk"),
+        "{info}"
+    );
+    well(root, "check --data {}/r");
+    well(root, "compact --data {}/r");
+    well(root, "backup --data {}/r {}/copy");
+    well(root, "restore --data {}/s {}/copy");
+    well(root, "import --data {}/b {}/lines");
+    let everything = well(root, "dump --data {}/b");
+    for copy in ["r", "s", "copy"] {
+        assert_eq!(well(root, &format!("dump --data {{}}/{copy}")), everything);
+    }
+    let lines = std::fs::read_to_string(root.join("lines")).expect("reads");
+    assert_eq!(well(root, "export --data {}/s"), lines);
+    let error = run(root, "import --data rocksdb:{}/a {}/lines").expect_err("another's directory");
+    assert!(error.contains("backend embedded"), "{error}");
+}
+
 #[test]
 fn what_cannot_be_done_is_refused_by_name() {
     let root = tempfile::tempdir().expect("a directory");

@@ -1,5 +1,5 @@
 //! Why a store cannot be opened: each error names the path and says what to do. Deliberately absent: errors of
-//! a store that is open, which are [`martlet_storage::StorageError`].
+//! a store that is open, which are [`crate::StorageError`].
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -52,6 +52,17 @@ pub enum OpenError {
         /// One of the files.
         found: String,
     },
+    /// Another backend's store is there.
+    #[error(
+        "{} holds a store of the backend {backend}; nothing was changed: name that backend, or another directory and carry everything over with `martlet store export` and `import`",
+        path.display()
+    )]
+    OtherBackend {
+        /// The directory.
+        path: PathBuf,
+        /// The name of the backend.
+        backend: String,
+    },
     /// A later program wrote it.
     #[error(
         "{} has format {found}, this program knows up to {known}; nothing was changed: use the newer program, or export there and import here",
@@ -69,6 +80,14 @@ pub enum OpenError {
     #[error("{} must be repaired first ({what}): start the broker on it, or run `martlet store check --repair`", path.display())]
     NeedsRepair {
         /// The file with the damage.
+        path: PathBuf,
+        /// What was found.
+        what: String,
+    },
+    /// Its files are not what was written, and cannot be repaired.
+    #[error("{} is damaged ({what}); nothing was changed: restore a backup", path.display())]
+    Damaged {
+        /// The file or directory with the damage.
         path: PathBuf,
         /// What was found.
         what: String,
@@ -91,10 +110,8 @@ pub enum OpenError {
 }
 
 impl OpenError {
-    pub(crate) fn io(
-        path: impl AsRef<Path>,
-        action: &'static str,
-    ) -> impl FnOnce(io::Error) -> Self {
+    /// Makes one of what the operating system said, for `map_err`.
+    pub fn io(path: impl AsRef<Path>, action: &'static str) -> impl FnOnce(io::Error) -> Self {
         let path = path.as_ref().to_owned();
         move |error| Self::Io {
             path,

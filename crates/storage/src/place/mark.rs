@@ -10,22 +10,20 @@ use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 
-use crate::frame::{u32_at, u64_at};
-
 const SLOT_BYTES: usize = 48;
 const SLOT_STRIDE: u64 = 4096;
 const MAGIC: [u8; 4] = *b"MLm1";
 
-/// What the mark says.
+/// What the mark says. A backend without segments leaves `oldest` and `salt` zero.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Mark {
+pub struct Mark {
     generation: u64,
     /// The last batch that is safe.
-    pub(crate) synced: u64,
+    pub synced: u64,
     /// The oldest segment that is needed.
-    pub(crate) oldest: u32,
+    pub oldest: u32,
     /// The random number of the store.
-    pub(crate) salt: u64,
+    pub salt: u64,
 }
 
 impl Mark {
@@ -54,14 +52,17 @@ impl Mark {
 
 /// The file of the mark.
 #[derive(Debug)]
-pub(crate) struct MarkFile {
+pub struct MarkFile {
     file: File,
     mark: Mark,
 }
 
 impl MarkFile {
     /// Reads the newer valid slot; `None` in the pair when there is none.
-    pub(crate) fn open(path: &Path) -> io::Result<(Self, Option<Mark>)> {
+    ///
+    /// # Errors
+    /// Those of the operating system.
+    pub fn open(path: &Path) -> io::Result<(Self, Option<Mark>)> {
         let file = File::options()
             .read(true)
             .write(true)
@@ -88,12 +89,15 @@ impl MarkFile {
     }
 
     /// What it says now.
-    pub(crate) fn mark(&self) -> Mark {
+    pub fn mark(&self) -> Mark {
         self.mark
     }
 
     /// Writes a new mark into the older slot.
-    pub(crate) fn write(&mut self, synced: u64, oldest: u32, salt: u64) -> io::Result<()> {
+    ///
+    /// # Errors
+    /// Those of the operating system.
+    pub fn write(&mut self, synced: u64, oldest: u32, salt: u64) -> io::Result<()> {
         let mark = Mark {
             generation: self.mark.generation + 1,
             synced,
@@ -106,9 +110,25 @@ impl MarkFile {
         Ok(())
     }
 
-    pub(crate) fn sync(&self) -> io::Result<()> {
+    /// Makes it survive a power failure.
+    ///
+    /// # Errors
+    /// Those of the operating system.
+    pub fn sync(&self) -> io::Result<()> {
         self.file.sync_data()
     }
+}
+
+fn u32_at(bytes: &[u8], at: usize) -> u32 {
+    bytes[at..]
+        .first_chunk()
+        .map_or(0, |bytes| u32::from_le_bytes(*bytes))
+}
+
+fn u64_at(bytes: &[u8], at: usize) -> u64 {
+    bytes[at..]
+        .first_chunk()
+        .map_or(0, |bytes| u64::from_le_bytes(*bytes))
 }
 
 #[cfg(test)]
