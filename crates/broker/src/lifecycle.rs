@@ -219,9 +219,9 @@ impl Core {
                     .half
                     .connect(now, link, &mut outbox.out, &mut effects);
                 self.settle(session, outbox, &mut effects, now);
+                session.set_availability(Availability::Online);
             }
         });
-        session.set_availability(Availability::Online);
         self.after_alone(session, &mut effects);
     }
 
@@ -238,17 +238,18 @@ impl Core {
             ReasonCode::SessionTakenOver,
             "another client connected with this client id",
         );
-        if tokio::time::timeout(TAKEOVER_PATIENCE, detached)
-            .await
-            .is_err()
-            && old.is_connected()
-        {
-            // The owner cannot be reached, or waits for a store that has stalled. What the end of its connection means for
-            // will and session holds all the same, and its epoch is over, so it can do nothing more to the session.
-            tracing::error!(event = "takeover_forced", client = %old.client_id, "the old connection did not let go in time");
-            if let Some(epoch) = old.with_outbox(|outbox| outbox.epoch) {
-                self.detach(old, epoch, true, None);
-            }
+        let waited = tokio::time::timeout(TAKEOVER_PATIENCE, detached.as_mut()).await;
+        if waited.is_ok() || !old.is_connected() {
+            return;
+        }
+        // The owner cannot be reached, or waits for a store that has stalled. What the end of its connection means for
+        // will and session holds all the same, and its epoch is over, so it can do nothing more to the session.
+        tracing::error!(event = "takeover_forced", client = %old.client_id, "the old connection did not let go in time");
+        let epoch = old.with_outbox(|outbox| outbox.epoch);
+        let forced = epoch.is_some_and(|epoch| self.detach(old, epoch, true, None));
+        if !forced && old.is_connected() {
+            // It is letting go right now, if slowly.
+            detached.await;
         }
     }
 
@@ -264,6 +265,7 @@ impl Core {
         if disconnect_state(session, epoch) == Some(false) {
             return false;
         }
+        let _leaving = Leaving(session);
         let now = self.clock.now();
         let mut fire = None;
         let mut will_op = None;
@@ -345,9 +347,6 @@ impl Core {
             };
             self.submit(std::iter::once(put).chain(will_op).collect());
         }
-        // Only now may a newcomer see the session: will, expiry and queue are settled.
-        session.with_outbox(|outbox| outbox.connected = false);
-        session.detached.notify_waiters();
         true
     }
 
@@ -502,14 +501,28 @@ pub(crate) fn record(
     }
 }
 
-/// Takes the outbox offline; `Some(false)` when `epoch` is no longer the owner.
+/// A connection that is letting go; the end of it lets a newcomer see the session, whose will, expiry and queue are settled.
+struct Leaving<'a>(&'a Session);
+
+impl Drop for Leaving<'_> {
+    fn drop(&mut self) {
+        self.0.with_outbox(|outbox| {
+            outbox.connected = false;
+            outbox.leaving = false;
+        });
+        self.0.detached.notify_waiters();
+    }
+}
+
+/// Takes the outbox offline; `Some(false)` when `epoch` is no longer the owner, or is letting go already.
 fn disconnect_state(session: &Session, epoch: u64) -> Option<bool> {
-    session.set_availability(Availability::Offline);
     session.with_outbox(|outbox| {
-        if epoch != outbox.epoch || !outbox.connected {
+        if epoch != outbox.epoch || !outbox.connected || outbox.leaving {
             return false;
         }
+        session.set_availability(Availability::Offline);
         outbox.epoch += 1;
+        outbox.leaving = true;
         outbox.owner = None;
         outbox.idle = false;
         session.nudge();

@@ -70,6 +70,8 @@ pub(crate) struct Outbox {
     pub(crate) epoch: u64,
     /// Whether a connection owns the session.
     pub(crate) connected: bool,
+    /// Whether that connection is letting go of it, which it does once.
+    pub(crate) leaving: bool,
     /// False once the session ended; nothing is delivered any more.
     pub(crate) alive: bool,
     /// Set while a closure runs under the lock; found set only after a panic.
@@ -191,6 +193,7 @@ impl Session {
                 kick: None,
                 epoch: 0,
                 connected: false,
+                leaving: false,
                 alive: true,
                 poisoned: false,
                 progress: Timestamp::default(),

@@ -73,13 +73,17 @@ impl<S: ByteStream> Connection<S> {
             core,
             session,
             local,
+            epoch,
             ..
         } = self;
         if !local.is_empty() {
             core.counters.packets_sent(local);
             session.with_outbox(|outbox| {
-                outbox.append(local);
-                session.nudge();
+                // After a takeover by force the output is another connection's.
+                if outbox.epoch == *epoch {
+                    outbox.append(local);
+                    session.nudge();
+                }
             });
         }
     }
