@@ -354,10 +354,10 @@ impl Client {
         (1..u32::MAX).contains(&secs) && millis - self.connected >= u64::from(secs) * 1_000
     }
 
-    /// Whether the broker may have ended this connection for its silence, before it read DISCONNECT.
+    /// Whether the broker may have ended this connection before it read DISCONNECT: for its silence, or because it took
+    /// nothing for a minute.
     fn may_have_seemed_dead(&self) -> bool {
-        let keep_alive = u64::from(self.traits.keep_alive_secs) * 1_000;
-        keep_alive > 0 && self.last_connected - self.began >= keep_alive
+        self.last_connected - self.began >= 60_000
     }
 
     /// Says DISCONNECT and closes.

@@ -170,9 +170,11 @@ impl AsyncRead for BrokerEnd {
             return Poll::Pending;
         }
         let bytes = line.up.arrived.len().min(buf.remaining());
-        for byte in line.up.arrived.drain(..bytes) {
-            buf.put_slice(&[byte]);
-        }
+        let (first, second) = line.up.arrived.as_slices();
+        let first = &first[..bytes.min(first.len())];
+        buf.put_slice(first);
+        buf.put_slice(&second[..bytes - first.len()]);
+        line.up.arrived.drain(..bytes);
         Poll::Ready(Ok(()))
     }
 }

@@ -424,6 +424,7 @@ impl World<'_> {
             sync_turns: self.weather.faults.sync_turns.min(10),
             ..Faults::default()
         };
+        self.weather.piece = self.weather.piece.max(2_000);
         self.life.disk.heal();
         self.settle()?;
         self.model.judge_end()?;

@@ -70,9 +70,11 @@ impl Client {
                 }
                 self.welcomed(connack.session_present, clean_start, model, millis)
             }
-            _ if matches!(self.state, State::Connecting(_)) => {
-                Err(format!("client {}: {packet:?} before CONNACK", self.who))
-            }
+            _ if matches!(self.state, State::Connecting(_)) => Err(format!(
+                "client {}: {} before CONNACK",
+                self.who,
+                brief(packet)
+            )),
             Packet::Publish(publish) => self.on_publish(publish, model),
             Packet::Ack(ack) => self.on_ack(ack, model),
             Packet::SubAck(suback) => match self.expected.pop_front() {
