@@ -20,6 +20,7 @@ def arguments(description):
     parser.add_argument("--ws-port", type=int, help="WebSocket port; without it those checks are left out")
     parser.add_argument("--tls-port", type=int, help="TLS port; without it those checks are left out")
     parser.add_argument("--wss-port", type=int, help="port of WebSocket over TLS; the same")
+    parser.add_argument("--quic-port", type=int, help="UDP port of QUIC; the same")
     parser.add_argument("--ca", help="PEM file of the authority to trust")
     return parser.parse_args()
 

@@ -41,7 +41,7 @@ pub(crate) struct Options {
     #[arg(long)]
     release: bool,
     /// Test another broker: a command in which {port} stands for the port to listen on
-    /// (with --clients also {ws_port}, and {tls_port} with {wss_port}), for example "mosquitto -p {port}"
+    /// (with --clients also {ws_port}, {tls_port} with {wss_port}, and {quic_port}), for example "mosquitto -p {port}"
     #[arg(long, value_name = "COMMAND")]
     broker_command: Option<String>,
     /// Run real clients instead of the suite

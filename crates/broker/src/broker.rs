@@ -8,7 +8,9 @@ use std::{
 use arc_swap::ArcSwap;
 use martlet_codec::ReasonCode;
 use martlet_storage::{CommitOptions, Committer, GroupCommitter, Opened, Storage, StorageError};
-use martlet_transport::{BindError, ByteStream, ListenAddress, ListenerOptions, TlsError};
+use martlet_transport::{
+    BindError, ByteStream, ListenAddress, ListenerOptions, StreamSource, TlsError,
+};
 
 use crate::{
     auth::StaticAuth,
@@ -320,7 +322,19 @@ impl Broker {
     /// Serves an established byte stream as a client connection; `peer` names it in logs. It counts as local.
     pub fn attach(&self, stream: impl ByteStream, peer: &str) {
         self.core
-            .attach_stream(stream, peer, "attached", Arc::default());
+            .attach_stream(stream, None, peer, "attached", Arc::default());
+    }
+
+    /// As [`Broker::attach`], for a client with several byte streams: CONNECT comes on `control`, and `further` brings
+    /// the others, up to `limits.data_streams_max` at one time. What may travel on which is as over QUIC.
+    pub fn attach_streams<S: ByteStream>(
+        &self,
+        control: S,
+        further: Box<dyn StreamSource<S>>,
+        peer: &str,
+    ) {
+        self.core
+            .attach_stream(control, Some(further), peer, "attached", Arc::default());
     }
 
     /// As [`Broker::attach`], and what the listener `id` holds its clients to holds here as well: versions, users,
@@ -330,7 +344,7 @@ impl Broker {
         let Some(terms) = self.listeners.terms(id) else {
             return false;
         };
-        self.core.attach_stream(stream, peer, id, terms);
+        self.core.attach_stream(stream, None, peer, id, terms);
         true
     }
 

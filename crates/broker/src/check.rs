@@ -41,6 +41,9 @@ impl Config {
         if limits.topic_bytes_max == 0 {
             return refuse("limits.topic_bytes_max", "must be at least 1");
         }
+        if limits.data_streams_max > martlet_session::LANES_MAX {
+            return refuse("limits.data_streams_max", "must be at most 31");
+        }
         if limits.client_id_bytes_max < 23 {
             // [MQTT-3.1.3-5]
             return refuse(

@@ -120,7 +120,7 @@ impl Core {
                 session.nudge();
                 outbox.reading = true;
                 outbox.silence_max_millis = request.silence_max_millis;
-                outbox.stalled_since = None;
+                outbox.forget_stall();
                 outbox.out.reset();
                 outbox.half.set_mount(request.mount);
                 outbox.epoch

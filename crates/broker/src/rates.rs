@@ -212,6 +212,11 @@ impl Meter {
         Ok(self.admitted)
     }
 
+    /// Goes on with another chunk, which `admitted` is about, and returns what was let out of this one.
+    pub(crate) fn swap_admitted(&mut self, admitted: &mut usize) {
+        std::mem::swap(&mut self.admitted, admitted);
+    }
+
     /// So much was written.
     pub(crate) fn wrote(&mut self, bytes: usize) {
         self.admitted = self.admitted.saturating_sub(bytes);

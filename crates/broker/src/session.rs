@@ -14,7 +14,7 @@ use std::{
 
 use arc_swap::ArcSwapOption;
 use martlet_codec::{QoS, ReasonCode};
-use martlet_session::{DropReason, Inbound, OutBuf, Outbound};
+use martlet_session::{DropReason, Inbound, MAIN_LANE, OutBuf, Outbound};
 use martlet_storage::{Message, MessageHead, MessageId, SessionId, Timestamp, WillRecord};
 
 use crate::{
@@ -80,8 +80,10 @@ pub(crate) struct Outbox {
     pub(crate) progress: Timestamp,
     /// Publishers that wait until this outbox has drained.
     pub(crate) waiting: Vec<Waker>,
-    /// Since when bytes wait of which the socket took none.
-    pub(crate) stalled_since: Option<Timestamp>,
+    /// Since when bytes wait of which the socket took none; 0 for never, which is shorter than an `Option`.
+    stalled_since: Timestamp,
+    /// The lane whose stream that is.
+    stalled_lane: u8,
     /// One and a half times the keep alive, in milliseconds; 0 for none.
     pub(crate) silence_max_millis: u32,
     /// False while we ourselves do not read, which suspends keep alive (rule 8).
@@ -198,7 +200,8 @@ impl Session {
                 poisoned: false,
                 progress: Timestamp::default(),
                 waiting: Vec::new(),
-                stalled_since: None,
+                stalled_since: Timestamp::default(),
+                stalled_lane: MAIN_LANE,
                 silence_max_millis: 0,
                 reading: true,
                 queue_pressure,
@@ -271,7 +274,7 @@ impl Session {
     /// The owner to wake because something was appended, unless it is awake or was woken already. Under the outbox
     /// lock.
     pub(crate) fn wake_owner(&self, outbox: &mut Outbox, now: Timestamp) -> Option<Waker> {
-        if !outbox.idle || outbox.out.is_empty() {
+        if !outbox.idle || !outbox.out.has_output() {
             return None;
         }
         outbox.idle = false;
@@ -314,31 +317,58 @@ impl Session {
 }
 
 impl Outbox {
-    /// Notes that the socket took `bytes`.
-    pub(crate) fn wrote(&mut self, bytes: usize, now: Timestamp) {
-        self.out.written(bytes);
+    /// Notes that the stream of `lane` took `bytes`.
+    pub(crate) fn wrote(&mut self, lane: u8, bytes: usize, now: Timestamp) {
+        self.out.lane_mut(lane).written(bytes);
         self.progress = now;
-        self.stalled_since = None;
+        self.unstall(lane);
     }
 
-    /// Moves `bytes` to the end of the output; an empty output just takes the buffer over.
-    pub(crate) fn append(&mut self, bytes: &mut Vec<u8>) {
-        if self.out.is_empty() {
-            std::mem::swap(self.out.inline(), bytes);
+    /// Notes that the stream of `lane` takes nothing. Of several that do not, the first one is remembered.
+    pub(crate) fn stalls(&mut self, lane: u8, now: Timestamp) {
+        if self.stalled_since().is_none() {
+            self.stalled_since = now;
+            self.stalled_lane = lane;
+        }
+    }
+
+    /// The stream of `lane` took something, or is no more.
+    pub(crate) fn unstall(&mut self, lane: u8) {
+        if self.stalled_lane == lane {
+            self.stalled_since = Timestamp::default();
+        }
+    }
+
+    /// A new connection begins.
+    pub(crate) fn forget_stall(&mut self) {
+        self.stalled_since = Timestamp::default();
+        self.stalled_lane = MAIN_LANE;
+    }
+
+    /// Since when bytes wait of which the socket took none.
+    pub(crate) fn stalled_since(&self) -> Option<Timestamp> {
+        (self.stalled_since > Timestamp::default()).then_some(self.stalled_since)
+    }
+
+    /// Moves `bytes` to the end of the output of `lane`; an empty output just takes the buffer over.
+    pub(crate) fn append(&mut self, lane: u8, bytes: &mut Vec<u8>) {
+        let out = self.out.lane_mut(lane);
+        if out.is_empty() {
+            std::mem::swap(out.inline(), bytes);
         } else {
-            self.out.put(bytes);
+            out.put(bytes);
         }
         bytes.clear();
     }
 
     /// Whether publishers should slow down for this subscriber.
     pub(crate) fn is_under_pressure(&self, pending_bytes: usize) -> bool {
-        self.connected && (self.out.pending_bytes() >= pending_bytes || self.is_queue_full())
+        self.connected && (self.out.is_above(pending_bytes) || self.is_queue_full())
     }
 
     /// Whether those who were slowed down can go on: far enough below the mark that they do not stop again at once.
     pub(crate) fn has_drained(&self, pending_bytes: usize) -> bool {
-        !self.connected || self.out.pending_bytes() < pending_bytes && !self.is_queue_long()
+        !self.connected || !self.out.is_above(pending_bytes) && !self.is_queue_long()
     }
 
     /// Whether more than half of the messages wait from which on publishers are slowed down.
@@ -348,7 +378,10 @@ impl Outbox {
 
     /// Whether waiting for this subscriber makes sense: it was at work a moment ago (rule 7).
     pub(crate) fn is_progressing(&self, now: Timestamp) -> bool {
-        self.connected && now.millis_since(self.progress) <= PROGRESS_MILLIS
+        // One data stream that has stopped is not waited for, however busy the others are.
+        let stuck = |since| now.millis_since(since) > PROGRESS_MILLIS;
+        let stuck = self.stalled_lane != MAIN_LANE && self.stalled_since().is_some_and(stuck);
+        self.connected && now.millis_since(self.progress) <= PROGRESS_MILLIS && !stuck
     }
 
     /// Whether nearly as many messages wait as may.

@@ -11,6 +11,7 @@
 
 mod encode;
 mod inbound;
+mod lanes;
 mod limits;
 #[cfg(any(test, feature = "model"))]
 pub mod model;
@@ -20,6 +21,7 @@ mod outbound;
 mod publication;
 
 pub use inbound::{AliasError, Arrival, Inbound, InboundAliases, ReceiveQuota};
+pub use lanes::{LANES_MAX, MAIN_LANE};
 pub use limits::{
     AckError, Acked, Delivery, DropReason, Effects, Link, Offered, OutboundCounts, OutboundLimits,
     Overflow, Sent,

@@ -7,6 +7,9 @@
 use std::io::IoSlice;
 
 use martlet_storage::Message;
+use martlet_topic::TopicFilter;
+
+use crate::lanes::{LANE_SHARE, Lanes, MAIN_LANE};
 
 /// A shared body, and where in the inline bytes it belongs.
 #[derive(Debug)]
@@ -33,6 +36,109 @@ pub struct OutBuf {
     shared_bytes: usize,
     /// Bytes handed out and not yet confirmed.
     taken: usize,
+    /// Present while the client has further byte streams.
+    lanes: Option<Box<Lanes>>,
+}
+
+/// Further byte streams of the same client. The functions above are about the main lane, the buffer itself.
+impl OutBuf {
+    /// Opens the output of a further byte stream; numbers are 1 to [`LANES_MAX`](crate::LANES_MAX).
+    pub fn open_lane(&mut self, lane: u8) {
+        self.lanes.get_or_insert_default().open(lane);
+    }
+
+    /// From now on messages whose topic `filter` matches go to `lane`; to none but the main one if that is not open.
+    pub fn bind(&mut self, filter: TopicFilter<'_>, lane: u8) {
+        if let Some(lanes) = &mut self.lanes {
+            lanes.bind(filter, lane);
+        }
+    }
+
+    /// No message goes to `lane` any more; what waits there stays.
+    pub fn close_lane(&mut self, lane: u8) {
+        if let Some(lanes) = &mut self.lanes {
+            lanes.unbind_all(lane);
+        }
+    }
+
+    /// Ends `lane`. What waits there, which is whole packets, moves to the end of the main one.
+    pub fn remove_lane(&mut self, lane: u8) {
+        let Some(lanes) = &mut self.lanes else {
+            return;
+        };
+        let left = lanes.remove(lane);
+        if lanes.is_empty() {
+            self.lanes = None;
+        }
+        let Some(left) = left else { return };
+        let base = self.inline.len();
+        self.inline.extend_from_slice(&left.inline);
+        self.shared_bytes += left.shared_bytes;
+        self.shared
+            .extend(left.shared.into_iter().map(|shared| Shared {
+                at: base + shared.at,
+                ..shared
+            }));
+    }
+
+    /// The lane of messages of `topic`.
+    #[inline]
+    pub fn lane_of(&self, topic: &str) -> u8 {
+        match &self.lanes {
+            None => MAIN_LANE,
+            Some(lanes) => lanes.of(topic),
+        }
+    }
+
+    /// The output of `lane`; of the main one if that is not open.
+    #[inline]
+    pub fn lane(&self, lane: u8) -> &OutBuf {
+        if lane == MAIN_LANE {
+            return self;
+        }
+        let lanes = self.lanes.as_ref();
+        lanes.and_then(|lanes| lanes.get(lane)).unwrap_or(self)
+    }
+
+    /// The same, to append to.
+    #[inline]
+    pub fn lane_mut(&mut self, lane: u8) -> &mut OutBuf {
+        if lane == MAIN_LANE {
+            return self;
+        }
+        self.further_lane(lane)
+    }
+
+    #[cold]
+    fn further_lane(&mut self, lane: u8) -> &mut OutBuf {
+        if !self.lanes.as_ref().is_some_and(|lanes| lanes.has(lane)) {
+            return self;
+        }
+        // They are there; the borrow checker would not see it in a `match`.
+        self.lanes.get_or_insert_default().own(lane)
+    }
+
+    /// Whether anything waits in any lane.
+    #[inline]
+    pub fn has_output(&self) -> bool {
+        self.has_output_besides(0)
+    }
+
+    /// Whether anything waits in a lane whose bit is not in `besides`.
+    #[inline]
+    pub fn has_output_besides(&self, besides: u32) -> bool {
+        let counts = |lane: u8, out: &OutBuf| besides & 1 << lane == 0 && !out.is_empty();
+        let of_others = |lanes: &Lanes| lanes.iter().any(|(lane, out)| counts(lane, out));
+        counts(MAIN_LANE, self) || self.lanes.as_deref().is_some_and(of_others)
+    }
+
+    /// Whether at least `bytes` are pending in the main lane, or the part of it that is a further lane's in one of those.
+    #[inline]
+    pub fn is_above(&self, bytes: usize) -> bool {
+        let share = bytes / LANE_SHARE;
+        let of_others = |lanes: &Lanes| lanes.iter().any(|(_, out)| out.pending_bytes() >= share);
+        self.pending_bytes() >= bytes || self.lanes.as_deref().is_some_and(of_others)
+    }
 }
 
 impl OutBuf {

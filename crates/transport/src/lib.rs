@@ -41,8 +41,8 @@ pub use listener::{
 pub use network::{Network, NetworkError};
 pub use proxy::{ProxyError, ProxyHeader, ProxyParse};
 #[cfg(feature = "quic")]
-pub use quic::QuicStream;
-pub use stream::{ByteStream, Stream};
+pub use quic::{DataStreams, QuicHandle, QuicStream};
+pub use stream::{ByteStream, Stream, StreamSource};
 pub use tls::{
     CertificateFiles, ClientAuth, PeerCertificate, TlsClientOptions, TlsError, TlsOptions,
     TlsStream, TlsVersion,

@@ -5,7 +5,7 @@ use crate::address::{HostPort, ListenAddress};
 use crate::certificates::Certificates;
 use crate::inherited::Inherited;
 use crate::network::Network;
-use crate::tls::{PeerCertificate, TlsError, TlsOptions, TlsServer};
+use crate::tls::{OverQuic, PeerCertificate, TlsError, TlsOptions, TlsServer};
 #[cfg(unix)]
 use crate::unix::{UnixOptions, UnixSocket};
 use crate::ws::WsOptions;
@@ -31,7 +31,7 @@ pub struct ListenerOptions {
     pub nodelay: bool,
     /// Idle seconds after which the kernel probes the peer, three times, a third of that apart;
     /// `None` (default) leaves it to the keep alive of the protocol above. Values above 32,767 are
-    /// refused by Linux.
+    /// refused by Linux. QUIC asks by itself, every so many seconds, and gives up after twice as long.
     pub keepalive_secs: Option<u32>,
     /// Seconds after which the kernel gives up a connection whose peer acknowledges nothing of what
     /// was sent (`TCP_USER_TIMEOUT`; Linux only, ignored elsewhere). Default `None`: the system's
@@ -178,8 +178,10 @@ impl Shared {
             options.alpn
         };
         let tls = if address.is_tls() {
-            let is_quic = address.scheme() == "quic";
-            Some(TlsServer::load(options.tls.clone(), alpn, is_quic)?)
+            let quic = (address.scheme() == "quic").then_some(OverQuic {
+                keepalive_secs: options.keepalive_secs,
+            });
+            Some(TlsServer::load(options.tls.clone(), alpn, quic)?)
         } else {
             None
         };

@@ -1,18 +1,20 @@
-//! MQTT over QUIC, the mapping that EMQX's and NanoMQ's clients use by default: ALPN `mqtt`, and one bidirectional
-//! stream that the client opens and that carries everything.
+//! MQTT over QUIC, as EMQX's and NanoMQ's clients have it: ALPN `mqtt`, and bidirectional streams that the client
+//! opens. The first one, the control stream, is the connection; a server that wants further ones asks for them
+//! with [`QuicStream::data_streams`], and until then a client has no leave to open any.
 //!
 //! A connection is handed on only when its handshake is complete, and 0-RTT is not agreed to at all: what it carries
 //! can be replayed. A client whose address changes goes on (migration); the peer shown is the one it began with. QUIC's
-//! own idle time is left to the client, so that what counts is the keep alive of the protocol above.
+//! own idle time is left to the client, so that what counts is the keep alive of the protocol above; a server can be
+//! told to find clients that are gone whatever they said about keep alive.
 //!
-//! Deliberately absent: several streams of one client, datagrams, and connections that the server opens.
+//! Deliberately absent: datagrams, unidirectional streams, and streams and connections that the server opens.
 
-use crate::stream::Stream;
+use crate::stream::{Stream, StreamSource};
 use crate::tls::{TlsClientOptions, TlsError};
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use quinn::{
-    ClientConfig, Connection, Endpoint, EndpointConfig, Incoming, RecvStream, SendStream,
-    ServerConfig, TransportConfig, VarInt,
+    ClientConfig, Connection, Endpoint, EndpointConfig, IdleTimeout, Incoming, RecvStream,
+    SendStream, ServerConfig, TransportConfig, VarInt,
 };
 use std::fmt;
 use std::future::Future;
@@ -29,6 +31,8 @@ pub(crate) const ALPN: &[&str] = &["mqtt"];
 
 /// Unread bytes that a client may have sent; beyond it the client waits.
 const RECEIVE_WINDOW: u32 = 256 * 1024;
+/// The same for all streams together, where there are several: so many of them must be full before the others wait.
+const FULL_STREAMS: u32 = 4;
 /// Bytes written and not yet acknowledged; beyond it writing waits.
 const SEND_WINDOW: u64 = 512 * 1024;
 
@@ -50,12 +54,25 @@ fn transport() -> TransportConfig {
     transport
 }
 
-/// The QUIC side of a TLS configuration.
-pub(crate) fn server_config(tls: &Arc<rustls::ServerConfig>) -> Result<ServerConfig, TlsError> {
+/// The QUIC side of a TLS configuration. With `keepalive_secs` a client that is silent for so long is asked for a sign of
+/// life, and is gone when none of any kind has come for twice as long.
+pub(crate) fn server_config(
+    tls: &Arc<rustls::ServerConfig>,
+    keepalive_secs: Option<u32>,
+) -> Result<ServerConfig, TlsError> {
     let crypto = QuicServerConfig::try_from(Arc::clone(tls))
         .map_err(|_| TlsError::new("QUIC needs TLS 1.3 and TLS_AES_128_GCM_SHA256"))?;
     let mut config = ServerConfig::with_crypto(Arc::new(crypto));
-    config.transport_config(Arc::new(transport()));
+    let mut transport = transport();
+    if let Some(secs) = keepalive_secs {
+        let interval = Duration::from_secs(secs.max(1).into());
+        // Twice 2^32 seconds fit.
+        let idle = IdleTimeout::try_from(interval * 2).ok();
+        transport
+            .keep_alive_interval(Some(interval))
+            .max_idle_timeout(idle);
+    }
+    config.transport_config(Arc::new(transport));
     Ok(config)
 }
 
@@ -95,7 +112,10 @@ pub(crate) async fn connect(
     let crypto = QuicClientConfig::try_from(options.load().map_err(invalid)?)
         .map_err(|error| invalid(TlsError::new(error.to_string())))?;
     let mut config = ClientConfig::new(Arc::new(crypto));
-    config.transport_config(Arc::new(transport()));
+    let mut transport = transport();
+    // A client may open further streams, and read one of them later than the others.
+    transport.receive_window(VarInt::from_u32(RECEIVE_WINDOW * FULL_STREAMS));
+    config.transport_config(Arc::new(transport));
     let mut last_error = io::Error::new(io::ErrorKind::NotFound, "no address");
     for address in candidates {
         let any: SocketAddr = if address.is_ipv4() {
@@ -120,19 +140,22 @@ pub(crate) async fn connect(
     Err(last_error)
 }
 
-/// A QUIC connection and its one stream, either side.
+/// A QUIC connection with its control stream, or one of its data streams, either side.
 ///
 /// * Reading: the peer's end of the stream, and its orderly end of the connection, are the end.
 /// * Writing: bytes reported as written are with QUIC, which sends them by itself and again where
 ///   they are lost; up to 512 KiB may be on their way.
 /// * Shutting down ends the stream, and waits until the peer has acknowledged everything or is gone.
-///   Dropping does so in the background, for a second at most, as the kernel does for TCP.
+///   Dropping does so in the background, for a second at most, as the kernel does for TCP. A data stream
+///   ends without waiting, and leaves the connection as it is.
 pub struct QuicStream(Box<Inner>);
 
 struct Inner {
     connection: Connection,
     send: SendStream,
     recv: RecvStream,
+    /// Whether the connection ends with this stream.
+    is_control: bool,
     /// Of a client, which has one for itself.
     endpoint: Option<Endpoint>,
     acknowledged: Option<Pin<Box<dyn Future<Output = ()> + Send + Sync>>>,
@@ -149,9 +172,35 @@ impl QuicStream {
             connection,
             send,
             recv,
+            is_control: true,
             endpoint,
             acknowledged: None,
         }))
+    }
+
+    fn data(connection: Connection, send: SendStream, recv: RecvStream) -> Self {
+        let mut stream = Self::new(connection, send, recv, None);
+        stream.0.is_control = false;
+        stream
+    }
+
+    /// Lets the client open up to `max` further streams at one time, and returns where they come from.
+    pub fn data_streams(&self, max: u8) -> DataStreams {
+        let connection = self.0.connection.clone();
+        connection.set_receive_window(VarInt::from_u32(RECEIVE_WINDOW * FULL_STREAMS));
+        connection.set_max_concurrent_bi_streams(VarInt::from_u32(u32::from(max) + 1));
+        DataStreams {
+            connection,
+            next: None,
+        }
+    }
+
+    /// What acts on a client's connection wherever its stream is.
+    pub fn handle(&self) -> QuicHandle {
+        QuicHandle {
+            connection: self.0.connection.clone(),
+            endpoint: self.0.endpoint.clone(),
+        }
     }
 
     /// The connection below.
@@ -167,21 +216,75 @@ impl QuicStream {
             .ok()?;
         chain.first().map(|leaf| leaf.to_vec())
     }
+}
 
-    /// Moves a client to another local address, as a phone does that leaves the house.
+/// The streams that the client of a QUIC connection opens besides its first one.
+pub struct DataStreams {
+    connection: Connection,
+    /// Made when it is asked for: a connection that is never asked has none.
+    next: Option<Next>,
+}
+
+/// A client's connection: what can be done with it besides using its streams.
+#[derive(Clone, Debug)]
+pub struct QuicHandle {
+    connection: Connection,
+    endpoint: Option<Endpoint>,
+}
+
+impl QuicHandle {
+    /// Opens a data stream; waits until the server allows one more. The server sees nothing of it before something
+    /// is written.
+    ///
+    /// # Errors
+    /// The connection is gone.
+    pub async fn open(&self) -> io::Result<Stream> {
+        let (send, recv) = self.connection.open_bi().await?;
+        let stream = QuicStream::data(self.connection.clone(), send, recv);
+        Ok(Stream::Quic(stream))
+    }
+
+    /// Moves the client to another local address, as a phone does that leaves the house.
     ///
     /// # Errors
     /// Those of the operating system; a server cannot be moved.
     pub fn rebind(&self, local: SocketAddr) -> io::Result<()> {
-        match &self.0.endpoint {
+        match &self.endpoint {
             Some(endpoint) => endpoint.rebind(UdpSocket::bind(local)?),
             None => Err(io::ErrorKind::Unsupported.into()),
         }
     }
 }
 
+type Next =
+    Pin<Box<dyn Future<Output = Result<(SendStream, RecvStream), quinn::ConnectionError>> + Send>>;
+
+impl fmt::Debug for DataStreams {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DataStreams").finish_non_exhaustive()
+    }
+}
+
+impl StreamSource<Stream> for DataStreams {
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Stream>> {
+        let next = self.next.get_or_insert_with(|| {
+            let connection = self.connection.clone();
+            Box::pin(async move { connection.accept_bi().await })
+        });
+        let accepted = ready!(next.as_mut().poll(cx));
+        self.next = None;
+        // How a connection ends is told by its control stream.
+        Poll::Ready(accepted.ok().map(|(send, recv)| {
+            Stream::Quic(QuicStream::data(self.connection.clone(), send, recv))
+        }))
+    }
+}
+
 impl Drop for Inner {
     fn drop(&mut self) {
+        if !self.is_control {
+            return;
+        }
         let connection = self.connection.clone();
         // It may have ended already; then there is nothing to wait for.
         let _ = self.send.finish();
@@ -270,6 +373,10 @@ impl AsyncWrite for QuicStream {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let inner = &mut self.get_mut().0;
+        if !inner.is_control {
+            let _ = inner.send.finish();
+            return Poll::Ready(Ok(()));
+        }
         if inner.acknowledged.is_none() {
             // It may have ended already; then there is nothing to wait for.
             let _ = inner.send.finish();

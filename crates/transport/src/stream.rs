@@ -17,6 +17,12 @@ pub trait ByteStream: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
 
 impl<S: AsyncRead + AsyncWrite + Send + Unpin + 'static> ByteStream for S {}
 
+/// Where the further byte streams of a connection come from, for transports that have several.
+pub trait StreamSource<S>: Send {
+    /// The next stream that the peer opened; `None` when there will be no more of them.
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<S>>;
+}
+
 /// An established connection.
 ///
 /// An enum and not a boxed trait object: a TCP connection pays one predictable branch per call
@@ -61,6 +67,18 @@ impl Stream {
         match self {
             Self::Tls(stream) => Some(stream),
             Self::Wss(stream) => Some(stream.get_ref()),
+            _ => None,
+        }
+    }
+}
+
+impl Stream {
+    /// Lets the peer open up to `max` further streams at one time where the transport has them, and returns where they
+    /// come from. For the server's side; only QUIC has them.
+    pub fn further(&self, max: u8) -> Option<Box<dyn StreamSource<Self>>> {
+        match self {
+            #[cfg(feature = "quic")]
+            Self::Quic(stream) if max > 0 => Some(Box::new(stream.data_streams(max))),
             _ => None,
         }
     }

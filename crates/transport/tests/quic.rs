@@ -44,7 +44,9 @@ async fn a_client_that_moves_goes_on() {
         panic!("not QUIC");
     };
     let before = seen.connection().remote_address();
-    quic.rebind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let local = "127.0.0.1:0".parse().unwrap();
+    quic.handle().rebind(local).unwrap();
+    seen.handle().rebind(local).expect_err("a server stays");
     client.write_all(b"moved").await.unwrap();
     let mut read = [0; 5];
     server.stream.read_exact(&mut read).await.unwrap();
@@ -56,6 +58,91 @@ async fn a_client_that_moves_goes_on() {
         panic!("not QUIC");
     };
     assert_ne!(seen.connection().remote_address(), before);
+}
+
+#[tokio::test]
+async fn a_client_that_is_gone_without_a_word_is_noticed() {
+    let certs = Certs::new();
+    let mut options = certs.listener_options();
+    options.keepalive_secs = Some(1);
+    let (mut listener, address) = listen("quic://127.0.0.1:0", &options).await;
+    let tls = certs.connect_options();
+    // With its runtime goes whatever could send a farewell.
+    let client = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        let stream = runtime.block_on(async {
+            let mut stream = connect(&address, &tls).await.unwrap();
+            stream.write_all(b"?").await.unwrap();
+            stream.read_exact(&mut [0; 1]).await.unwrap();
+            stream
+        });
+        drop(runtime);
+        std::mem::forget(stream);
+    });
+    let mut server = listener.accept().await.unwrap().establish().await.unwrap();
+    server.stream.read_exact(&mut [0; 1]).await.unwrap();
+    server.stream.write_all(b"!").await.unwrap();
+    let mut buf = [0; 1];
+    let read = server.stream.read_exact(&mut buf);
+    let gone = tokio::time::timeout(Duration::from_mins(1), read).await;
+    assert!(matches!(gone, Ok(Err(_))), "{gone:?}");
+    client.join().unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_is_quiet_is_kept() {
+    let certs = Certs::new();
+    let mut options = certs.listener_options();
+    for keepalive_secs in [None, Some(10)] {
+        options.keepalive_secs = keepalive_secs;
+        let (mut listener, address) = listen("quic://127.0.0.1:0", &options).await;
+        let (mut client, mut server) =
+            meet(&mut listener, &address.to_string(), certs.client_tls()).await;
+        tokio::time::sleep(Duration::from_mins(20)).await;
+        client.write_all(b"?").await.unwrap();
+        server.stream.read_exact(&mut [0; 1]).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn further_streams_come_when_they_are_asked_for() {
+    let certs = Certs::new();
+    let (mut listener, address) = listen("quic://127.0.0.1:0", &certs.listener_options()).await;
+    let (client, server) = meet(&mut listener, &address.to_string(), certs.client_tls()).await;
+    let Stream::Quic(quic) = &client else {
+        panic!("not QUIC");
+    };
+    let handle = quic.handle();
+    let early = tokio::time::timeout(Duration::from_millis(50), handle.open()).await;
+    early.expect_err("before the server allows any");
+    assert!(server.stream.further(0).is_none(), "nobody wants them");
+    let mut further = server.stream.further(2).expect("QUIC has them");
+    let mut one = handle.open().await.unwrap();
+    let mut two = handle.open().await.unwrap();
+    let third = tokio::time::timeout(Duration::from_millis(50), handle.open()).await;
+    third.expect_err("a third");
+    let mut read = [0; 3];
+    for (stream, text) in [(&mut two, b"two"), (&mut one, b"one")] {
+        stream.write_all(text).await.unwrap();
+    }
+    // They come in the order of their numbers, whichever was used first.
+    let mut next = async || std::future::poll_fn(|cx| further.poll_next(cx)).await;
+    let mut first = next().await.expect("a stream");
+    first.read_exact(&mut read).await.unwrap();
+    assert_eq!(&read, b"one");
+    let mut second = next().await.expect("a stream");
+    second.read_exact(&mut read).await.unwrap();
+    assert_eq!(&read, b"two");
+    // The end of one is not the end of the other, nor of the connection.
+    drop(second);
+    assert_eq!(two.read(&mut read).await.unwrap(), 0);
+    first.write_all(b"yes").await.unwrap();
+    one.read_exact(&mut read).await.unwrap();
+    drop((client, one, two));
+    assert!(next().await.is_none(), "the connection is gone");
 }
 
 #[tokio::test]

@@ -14,8 +14,8 @@ const READY_TIMEOUT: Duration = Duration::from_secs(20);
 /// Ports that another process takes between our look and the broker's bind are rare; more attempts mean another defect.
 const START_ATTEMPTS: usize = 3;
 
-/// How to start the broker under test; `{port}`, `{ws_port}`, `{tls_port}` and `{wss_port}` in an argument stand for the
-/// ports.
+/// How to start the broker under test; `{port}`, `{ws_port}`, `{tls_port}`, `{wss_port}` and `{quic_port}` in an argument
+/// stand for the ports.
 #[derive(Clone, Debug)]
 pub(super) struct BrokerCommand {
     program: PathBuf,
@@ -27,8 +27,18 @@ pub(super) struct BrokerCommand {
 impl BrokerCommand {
     /// Whether it opens doors with TLS.
     pub(super) fn has_tls(&self) -> bool {
-        let secure = |argument: &String| argument.contains("{tls_port}");
-        self.arguments.iter().any(secure)
+        self.mentions("{tls_port}")
+    }
+
+    /// Whether it opens one with QUIC.
+    pub(super) fn has_quic(&self) -> bool {
+        self.mentions("{quic_port}")
+    }
+
+    fn mentions(&self, port: &str) -> bool {
+        self.arguments
+            .iter()
+            .any(|argument| argument.contains(port))
     }
 
     /// The program, to run something else of it.
@@ -90,9 +100,15 @@ impl BrokerCommand {
     }
 
     fn try_start(&self, log: &Path) -> Result<RunningBroker, Error> {
-        let ports: [u16; 4] = free_ports()?;
+        let ports: [u16; 5] = free_ports()?;
         let fill = |text: &str| {
-            let names = ["{port}", "{ws_port}", "{tls_port}", "{wss_port}"];
+            let names = [
+                "{port}",
+                "{ws_port}",
+                "{tls_port}",
+                "{wss_port}",
+                "{quic_port}",
+            ];
             let pairs = names.iter().zip(ports);
             pairs.fold(text.to_owned(), |text, (name, port)| {
                 text.replace(name, &port.to_string())
@@ -115,6 +131,7 @@ impl BrokerCommand {
             ws_port: ports[1],
             tls_port: ports[2],
             wss_port: ports[3],
+            quic_port: ports[4],
         };
         let begin = Instant::now();
         loop {
@@ -139,6 +156,7 @@ pub(super) struct RunningBroker {
     pub(super) ws_port: u16,
     pub(super) tls_port: u16,
     pub(super) wss_port: u16,
+    pub(super) quic_port: u16,
 }
 
 impl RunningBroker {

@@ -20,7 +20,7 @@ const CLIENT_TIMEOUT: Duration = Duration::from_mins(10);
 const OURS: &str = "rumqttc";
 
 /// Installed from PyPI.
-const PYTHON_PACKAGES: &[&str] = &["paho-mqtt==2.2.0", "aiomqtt==2.5.1"];
+const PYTHON_PACKAGES: &[&str] = &["paho-mqtt==2.2.0", "aiomqtt==2.5.1", "aioquic==1.7.2"];
 
 /// Installed from npm.
 const NPM_PACKAGE: &str = "mqtt@5.16.0";
@@ -36,6 +36,8 @@ struct Places {
     work: PathBuf,
     /// Whether the broker has doors with TLS.
     tls: bool,
+    /// Whether it has one with QUIC.
+    quic: bool,
 }
 
 /// Prepares the command of one client, or says why it cannot run here.
@@ -47,6 +49,9 @@ const CLIENTS: &[(&str, Prepare)] = &[
     }),
     ("aiomqtt", |places, broker| {
         python(places, "aiomqtt_client.py", broker)
+    }),
+    ("aioquic", |places, broker| {
+        python(places, "aioquic_client.py", broker)
     }),
     ("MQTT.js", |places, broker| {
         javascript(places, "mqttjs_client.js", broker)
@@ -67,6 +72,7 @@ pub(super) fn run(options: &Options) -> Result<Outcome, Error> {
         programs: workspace::root().join("interop/clients"),
         work,
         tls: command.has_tls(),
+        quic: command.has_quic(),
     };
     if places.tls {
         make_certificates(&command, &places.work)?;
@@ -124,6 +130,8 @@ fn command(options: &Options) -> Result<BrokerCommand, Error> {
         "tls://127.0.0.1:{tls_port}",
         "--listen",
         "wss://127.0.0.1:{wss_port}",
+        "--listen",
+        "quic://127.0.0.1:{quic_port}",
         "--tls-cert",
         "certs/server.pem",
         "--tls-key",
@@ -227,6 +235,9 @@ fn with_ports(mut command: Command, places: &Places, broker: &RunningBroker) -> 
         command.args(["--tls-port", &broker.tls_port.to_string()]);
         command.args(["--wss-port", &broker.wss_port.to_string()]);
         command.arg("--ca").arg(authority(&places.work));
+    }
+    if places.quic {
+        command.args(["--quic-port", &broker.quic_port.to_string()]);
     }
     command
 }

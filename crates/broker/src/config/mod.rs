@@ -141,6 +141,9 @@ pub struct Limits {
     pub topic_bytes_max: usize,
     /// Most user properties in a packet; 0x97. Default 256.
     pub user_properties_max: usize,
+    /// Streams that a client over QUIC may have open at one time besides the one it connected with, at most 31; more
+    /// have to wait. 0 for none. Default 16.
+    pub data_streams_max: u8,
     /// Most subscriptions of a client; 0x97 per filter. Default 10,000.
     pub subscriptions_per_client_max: usize,
     /// Messages waiting in a session besides those in flight. While a client keeps up, one more for each connection may
@@ -344,6 +347,7 @@ impl Default for Limits {
             topic_levels_max: 128,
             topic_bytes_max: 4_096,
             user_properties_max: 256,
+            data_streams_max: 16,
             subscriptions_per_client_max: 10_000,
             queued_messages_max: 1_000,
             queued_bytes_max: 64 << 20,

@@ -58,6 +58,11 @@ impl Acks {
     pub(super) fn is_empty(&self) -> bool {
         self.waiting.is_empty()
     }
+
+    /// Takes over what another stream owed.
+    pub(super) fn append(&mut self, mut other: Self) {
+        self.waiting.append(&mut other.waiting);
+    }
 }
 
 impl<S: ByteStream> Connection<S> {
@@ -72,7 +77,7 @@ impl<S: ByteStream> Connection<S> {
         }
         let mut bytes = Vec::new();
         if packet.encode(self.version, &mut bytes).is_ok() {
-            self.acks.waiting.push_back(Waiting {
+            self.lane.acks.waiting.push_back(Waiting {
                 lsn,
                 bytes: bytes.into(),
                 frees_slot,
@@ -83,7 +88,7 @@ impl<S: ByteStream> Connection<S> {
     /// Whether something goes before, or the batch `lsn` is not committed.
     fn must_wait(&self, lsn: Lsn) -> bool {
         let is_open = lsn != Lsn::ZERO && lsn > self.core.committer.watermark();
-        !self.acks.is_empty() || is_open && !Planted::EarlyAcknowledgement.is_active()
+        !self.lane.acks.is_empty() || is_open && !Planted::EarlyAcknowledgement.is_active()
     }
 
     /// Encodes a packet of our own, without reason string and user properties if it would be too large for the client.
@@ -93,13 +98,13 @@ impl<S: ByteStream> Connection<S> {
             .is_ok_and(|len| len <= self.packet_bytes_max as usize);
         if fits {
             // The length was computed above; encoding cannot fail any more.
-            let _ = packet.encode(self.version, &mut self.local);
+            let _ = packet.encode(self.version, &mut self.lane.local);
         }
     }
 
     /// Moves what has been committed to the output; asks to be woken for the rest.
     pub(super) fn release_acks(&mut self) {
-        if self.acks.is_empty() {
+        if self.lane.acks.is_empty() {
             return;
         }
         self.core.commits.wait(&self.session);
@@ -107,13 +112,13 @@ impl<S: ByteStream> Connection<S> {
         if self.core.store_failed() {
             return;
         }
-        while let Some(front) = self.acks.waiting.front()
+        while let Some(front) = self.lane.acks.waiting.front()
             && front.lsn <= watermark
         {
-            let Some(waiting) = self.acks.waiting.pop_front() else {
+            let Some(waiting) = self.lane.acks.waiting.pop_front() else {
                 break;
             };
-            self.local.extend_from_slice(waiting.bytes.as_bytes());
+            self.lane.local.extend_from_slice(waiting.bytes.as_bytes());
             if waiting.frees_slot {
                 self.quota.give_back();
             }
@@ -140,14 +145,14 @@ impl<S: ByteStream> Connection<S> {
             let [high, low] = id.get().to_be_bytes();
             let bytes = [first, 2, high, low];
             if self.must_wait(lsn) {
-                self.acks.waiting.push_back(Waiting {
+                self.lane.acks.waiting.push_back(Waiting {
                     lsn,
                     bytes: Encoded::Short(bytes),
                     frees_slot,
                 });
                 return;
             }
-            self.local.extend_from_slice(&bytes);
+            self.lane.local.extend_from_slice(&bytes);
             if frees_slot {
                 self.quota.give_back();
             }
@@ -215,7 +220,7 @@ impl<S: ByteStream> Connection<S> {
                 &mut effects,
             );
             core.settle(&self.session, outbox, &mut effects, now);
-            if !outbox.out.is_empty() {
+            if outbox.out.has_output() {
                 self.session.nudge();
             }
             Some(acked)

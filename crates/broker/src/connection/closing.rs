@@ -47,7 +47,7 @@ impl<S: ByteStream> Connection<S> {
         };
         self.core.counters.client_disconnected(reason_of(&end));
         let chunk = self.take_chunk();
-        let mut last = std::mem::take(&mut self.local);
+        let mut last = std::mem::take(&mut self.lane.local);
         if let Some((reason, text)) = farewell {
             last.extend(self.disconnect(reason, text));
         }
@@ -55,17 +55,17 @@ impl<S: ByteStream> Connection<S> {
         let bytes = chunk.len() + last.len();
         // A socket that is full of unread bytes hears nothing more.
         let written =
-            tokio::time::timeout(LINGER, write_last(&mut self.stream, chunk, &last)).await;
+            tokio::time::timeout(LINGER, write_last(&mut self.lane.stream, chunk, &last)).await;
         if matches!(written, Ok(Ok(()))) {
             self.core.counters.bytes_sent(bytes);
             if self.config.compat.passive_client_disconnect {
                 let _ = tokio::time::timeout(
                     self.config.limits.connect_timeout,
-                    drain(&mut self.stream),
+                    drain(&mut self.lane.stream),
                 )
                 .await;
             }
-            close_gracefully(&mut self.stream, LINGER).await;
+            close_gracefully(&mut self.lane.stream, LINGER).await;
         }
     }
 
@@ -77,7 +77,7 @@ impl<S: ByteStream> Connection<S> {
             .session
             .with_outbox(|outbox| outbox.epoch == epoch && !outbox.out.is_empty());
         if unfetched != Some(false) {
-            self.local.clear();
+            self.lane.local.clear();
         }
     }
 

@@ -1,7 +1,6 @@
 //! The loop of a connected client: output first, then input, until neither can go on.
 
 use std::{
-    collections::VecDeque,
     future::Future,
     io::IoSlice,
     pin::Pin,
@@ -10,7 +9,7 @@ use std::{
 };
 
 use martlet_codec::{Frame, Packet, PacketBuf, Props, ReasonCode, Split, Version, split};
-use martlet_session::{Chunk, InboundAliases, ReceiveQuota};
+use martlet_session::{Chunk, InboundAliases, MAIN_LANE, ReceiveQuota};
 use martlet_storage::Timestamp;
 use martlet_sync::Planted;
 use martlet_transport::ByteStream;
@@ -18,13 +17,13 @@ use tokio::io::ReadBuf;
 
 use super::{
     End, Violation,
-    acks::Acks,
     complaints::Complaints,
     gather::Gather,
+    lane::Lane,
     metered::Extras,
     pressure::Pause,
     publish::{TopicMemo, check_user_properties},
-    replay::Replay,
+    streams::Streams,
 };
 use crate::{
     config::Config,
@@ -51,7 +50,10 @@ const LOCAL_BYTES_KEPT: usize = 64;
 /// A connected client.
 pub(crate) struct Connection<S> {
     pub(super) core: Arc<Core>,
-    pub(super) stream: S,
+    /// The byte stream that is being looked after: the client's only one, mostly.
+    pub(super) lane: Lane<S>,
+    /// The client's further streams, where it may have any.
+    pub(super) streams: Option<Box<Streams<S>>>,
     pub(super) session: Arc<Session>,
     pub(super) identity: Arc<Identity>,
     /// The settings when the client connected: what was announced to it stays true for it.
@@ -65,28 +67,14 @@ pub(crate) struct Connection<S> {
     pub(super) packet_bytes_max: u32,
     /// The session expiry given at CONNECT; 0 there may not become anything else at DISCONNECT.
     pub(super) connect_expiry_secs: u32,
-    /// Own packets not yet in the outbox.
-    pub(super) local: Vec<u8>,
-    pub(super) acks: Acks,
-    pub(super) chunk: Chunk,
     /// Whether the first output, which begins with CONNACK, is on its way.
     greeted: bool,
-    /// Bytes written and not yet confirmed to the outbox.
-    confirm: usize,
-    needs_flush: bool,
     /// Identity of the waker that is in the outbox since it was found empty; 0 while there may be something in it.
     resting_waker: usize,
     gather: Gather,
-    /// Unread bytes: an incomplete packet, or what was left when the batch had to stop.
-    partial: Vec<u8>,
-    /// How many bytes `partial` needs before another look is worth it.
-    partial_need: usize,
-    pub(super) aliases: InboundAliases,
     pub(super) quota: ReceiveQuota,
     pub(super) memo: RouteMemo<Arc<Session>>,
     pub(super) topic_memo: TopicMemo,
-    pub(super) replays: VecDeque<Replay>,
-    parked: Option<Box<Parked>>,
     pub(super) pause: Option<Box<Pause>>,
     /// Publications to slow subscribers that are let through before the next wait.
     pub(super) forbearance: u32,
@@ -108,11 +96,13 @@ pub(super) enum Parked {
 
 /// Why output has come to rest.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Output {
+pub(super) enum Output {
     /// There is nothing more; whoever appends wakes us.
     Idle,
     /// The socket takes no more; it wakes us when it does.
     Blocked,
+    /// There is nothing more here, but for another stream of the client.
+    Elsewhere,
     /// A little is there, and more is expected from those who are ready to run: they get their turn first.
     Gathering,
 }
@@ -145,16 +135,13 @@ pub(super) struct Start<S> {
 impl<S: ByteStream> Connection<S> {
     pub(super) fn new(start: Start<S>) -> Self {
         let mqtt = &start.config.mqtt;
+        let aliases = InboundAliases::new(alias_maximum(&start.config, start.version));
         Self {
             connected_at: start.core.clock.now(),
-            aliases: InboundAliases::new(if start.version.is_v5() {
-                mqtt.topic_alias_maximum
-            } else {
-                0
-            }),
+            lane: Lane::new(MAIN_LANE, start.stream, aliases, start.unread),
+            streams: None,
             quota: ReceiveQuota::new(mqtt.receive_maximum),
             core: start.core,
-            stream: start.stream,
             session: start.session,
             identity: start.identity,
             epoch: start.epoch,
@@ -164,20 +151,11 @@ impl<S: ByteStream> Connection<S> {
             packet_bytes_max: start.packet_bytes_max,
             connect_expiry_secs: start.connect_expiry_secs,
             config: start.config,
-            local: Vec::new(),
-            acks: Acks::default(),
-            chunk: Chunk::default(),
             greeted: false,
-            confirm: 0,
-            needs_flush: false,
             resting_waker: 0,
             gather: Gather::default(),
-            partial: start.unread,
-            partial_need: 1,
             memo: RouteMemo::default(),
             topic_memo: TopicMemo::default(),
-            replays: VecDeque::new(),
-            parked: None,
             pause: None,
             forbearance: 0,
             complaints: Complaints::default(),
@@ -186,9 +164,21 @@ impl<S: ByteStream> Connection<S> {
         }
     }
 
+    /// The stream that carried CONNECT.
+    pub(crate) fn stream(&self) -> &S {
+        &self.lane.stream
+    }
+
     /// Reads, routes and writes until the connection ends.
     pub(super) fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<End> {
         for _ in 0..ROUNDS {
+            let others_moved = match self.poll_others(cx) {
+                Ok(moved) => moved,
+                Err(end) => {
+                    let _ = self.poll_output(cx);
+                    return Poll::Ready(end);
+                }
+            };
             let output = match self.poll_output(cx) {
                 Ok(output) => output,
                 Err(end) => return Poll::Ready(end),
@@ -200,11 +190,12 @@ impl<S: ByteStream> Connection<S> {
                     let _ = self.poll_output(cx);
                     return Poll::Ready(end);
                 }
+                Poll::Pending if others_moved || output == Output::Elsewhere => {}
                 Poll::Pending if output == Output::Gathering => {
                     cx.waker().wake_by_ref();
                     return Poll::Pending;
                 }
-                Poll::Pending if output == Output::Blocked || self.local.is_empty() => {
+                Poll::Pending if output == Output::Blocked || self.lane.local.is_empty() => {
                     return Poll::Pending;
                 }
                 Poll::Pending => {}
@@ -214,30 +205,41 @@ impl<S: ByteStream> Connection<S> {
         Poll::Pending
     }
 
+    /// The turn of the client's further streams, once CONNACK is on its way. Returns whether they have more to do.
+    #[inline]
+    fn poll_others(&mut self, cx: &mut Context<'_>) -> Result<bool, End> {
+        match (&self.streams, self.greeted) {
+            (None, _) => Ok(false),
+            // They come next, when this has been said.
+            (Some(_), false) => Ok(true),
+            (Some(_), true) => self.poll_streams(cx),
+        }
+    }
+
     // ---------------------------------------------------------------- output
 
     /// Writes until there is nothing more, or the socket takes no more; then something will wake us.
-    fn poll_output(&mut self, cx: &mut Context<'_>) -> Result<Output, End> {
+    pub(super) fn poll_output(&mut self, cx: &mut Context<'_>) -> Result<Output, End> {
         if self.is_at_rest(cx) {
             return Ok(Output::Idle);
         }
         self.release_acks();
         loop {
-            if self.chunk.is_empty() {
+            if self.lane.chunk.is_empty() {
                 self.replay();
                 let more = self.fetch(cx)?;
                 if self.gather.is_waiting() {
                     return Ok(Output::Gathering);
                 }
                 if !more {
-                    if self.needs_flush {
-                        match Pin::new(&mut self.stream).poll_flush(cx) {
-                            Poll::Ready(Ok(())) => self.needs_flush = false,
+                    if self.lane.needs_flush {
+                        match Pin::new(&mut self.lane.stream).poll_flush(cx) {
+                            Poll::Ready(Ok(())) => self.lane.needs_flush = false,
                             Poll::Ready(Err(error)) => return Err(stream_end(&error)),
                             Poll::Pending => {}
                         }
                     }
-                    return Ok(Output::Idle);
+                    return Ok(self.rested());
                 }
             }
             let metered = self.meters_output();
@@ -255,22 +257,22 @@ impl<S: ByteStream> Connection<S> {
             let written = {
                 let mut slices = [IoSlice::new(&[]); SLICES];
                 let filled = if metered {
-                    self.chunk.slices_within(&mut slices, allowed)
+                    self.lane.chunk.slices_within(&mut slices, allowed)
                 } else {
-                    self.chunk.slices(&mut slices)
+                    self.lane.chunk.slices(&mut slices)
                 };
-                Pin::new(&mut self.stream).poll_write_vectored(cx, &slices[..filled])
+                Pin::new(&mut self.lane.stream).poll_write_vectored(cx, &slices[..filled])
             };
             match written {
                 Poll::Ready(Ok(0)) => return Err(End::PeerClosed),
                 Poll::Ready(Ok(bytes)) => {
                     self.core.counters.bytes_sent(bytes);
-                    self.chunk.advance(bytes);
+                    self.lane.chunk.advance(bytes);
                     if metered {
                         self.metered_out(bytes);
                     }
-                    self.confirm += bytes;
-                    self.needs_flush = true;
+                    self.lane.confirm += bytes;
+                    self.lane.needs_flush = true;
                 }
                 Poll::Ready(Err(error)) => return Err(stream_end(&error)),
                 Poll::Pending => {
@@ -284,42 +286,61 @@ impl<S: ByteStream> Connection<S> {
 
     /// Whether there is nothing to write and nobody has appended anything since that was found.
     fn is_at_rest(&self, cx: &Context<'_>) -> bool {
+        if self.lane.number != MAIN_LANE {
+            return self.lane.has_written_all() && !self.session.was_nudged();
+        }
         self.resting_waker == cx.waker().data() as usize
-            && self.local.is_empty()
-            && self.acks.is_empty()
-            && self.replays.is_empty()
-            && !self.needs_flush
+            && self.lane.local.is_empty()
+            && self.lane.acks.is_empty()
+            && self.lane.replays.is_empty()
+            && !self.lane.needs_flush
             && !self.session.was_nudged()
+    }
+
+    /// There is nothing to write here.
+    fn rested(&self) -> Output {
+        if self.lane.number == MAIN_LANE && self.resting_waker == 0 {
+            return Output::Elsewhere;
+        }
+        Output::Idle
     }
 
     /// Takes the next piece of output; when there is none, goes to sleep on the outbox and returns false.
     fn fetch(&mut self, cx: &mut Context<'_>) -> Result<bool, End> {
         let now = self.core.clock.now();
         let pressure = self.core.pressure_bytes();
-        self.core.counters.packets_sent(&self.local);
+        self.core.counters.packets_sent(&self.lane.local);
         let Self {
             session,
             core,
-            local,
-            chunk,
-            confirm,
+            lane,
+            streams,
             epoch,
             gather,
             greeted,
             resting_waker,
             ..
         } = self;
+        let Lane {
+            number,
+            local,
+            chunk,
+            confirm,
+            ..
+        } = lane;
+        let (number, is_main) = (*number, *number == MAIN_LANE);
+        let blocked = streams.as_ref().map_or(u32::MAX, |streams| streams.blocked);
         let woken = std::mem::take(resting_waker) != 0 && local.is_empty();
         let mut effects = martlet_session::Effects::default();
         let mut emptied = Vec::new();
         let taken = session.with_outbox(|outbox| {
             check_owner(outbox, *epoch)?;
             if *confirm > 0 {
-                outbox.wrote(*confirm, now);
+                outbox.wrote(number, *confirm, now);
                 *confirm = 0;
             }
             core.release(session, outbox, &mut effects, now);
-            outbox.append(local);
+            outbox.append(number, local);
             if outbox.half.has_queued() {
                 outbox.half.pump(now, &mut outbox.out, &mut effects);
                 core.settle(session, outbox, &mut effects, now);
@@ -336,21 +357,26 @@ impl<S: ByteStream> Connection<S> {
             {
                 outbox.owner = Some(cx.waker().clone());
             }
-            if outbox.out.is_empty() {
-                outbox.idle = true;
-                if !Planted::LostWake.is_active() {
-                    session.rest();
+            if outbox.out.lane(number).is_empty() {
+                if !is_main {
+                } else if outbox.out.has_output_besides(blocked) {
+                    session.nudge();
+                } else {
+                    outbox.idle = true;
+                    if !Planted::LostWake.is_active() {
+                        session.rest();
+                    }
+                    *resting_waker = cx.waker().data() as usize;
                 }
-                *resting_waker = cx.waker().data() as usize;
-                emptied = std::mem::take(outbox.out.inline());
+                emptied = std::mem::take(outbox.out.lane_mut(number).inline());
                 return Ok((false, outbox.half.counts().queued));
             }
             outbox.idle = false;
-            if gather.waits(outbox.out.pending_bytes(), woken) {
+            if is_main && gather.waits(outbox.out.pending_bytes(), woken) {
                 return Ok((true, outbox.half.counts().queued));
             }
             let spare = std::mem::take(chunk).into_spare();
-            *chunk = outbox.out.take(spare);
+            *chunk = outbox.out.lane_mut(number).take(spare);
             *greeted = true;
             Ok((true, outbox.half.counts().queued))
         });
@@ -370,9 +396,9 @@ impl<S: ByteStream> Connection<S> {
 
     /// An idle connection keeps no buffers.
     fn give_buffers_back(&mut self, emptied: Vec<u8>) {
-        let chunk = std::mem::take(&mut self.chunk).into_spare();
-        let local = if self.local.capacity() > LOCAL_BYTES_KEPT {
-            std::mem::take(&mut self.local)
+        let chunk = std::mem::take(&mut self.lane.chunk).into_spare();
+        let local = if self.lane.local.capacity() > LOCAL_BYTES_KEPT {
+            std::mem::take(&mut self.lane.local)
         } else {
             Vec::new()
         };
@@ -388,9 +414,12 @@ impl<S: ByteStream> Connection<S> {
     /// Output has to wait: for the socket, if it is `stalled`, since when is remembered. Listens for a kick.
     fn note_waiting(&mut self, cx: &mut Context<'_>, stalled: bool) -> Result<(), End> {
         let now = self.core.clock.now();
+        let has_others = self.streams.as_ref().is_some_and(|all| all.are_open());
         let Self {
             session,
-            confirm,
+            lane: Lane {
+                number, confirm, ..
+            },
             epoch,
             ..
         } = self;
@@ -398,13 +427,16 @@ impl<S: ByteStream> Connection<S> {
             .with_outbox(|outbox| {
                 check_owner(outbox, *epoch)?;
                 if *confirm > 0 {
-                    outbox.wrote(*confirm, now);
+                    outbox.wrote(*number, *confirm, now);
                     *confirm = 0;
                 }
                 if stalled {
-                    outbox.stalled_since.get_or_insert(now);
+                    outbox.stalls(*number, now);
                 }
-                outbox.idle = false;
+                if *number == MAIN_LANE {
+                    // Its stream wakes the owner; output for others must do so itself.
+                    outbox.idle = has_others;
+                }
                 if outbox
                     .owner
                     .as_ref()
@@ -419,15 +451,15 @@ impl<S: ByteStream> Connection<S> {
 
     // ---------------------------------------------------------------- input
 
-    fn poll_input(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), End>> {
-        if self.parked.is_some() {
+    pub(super) fn poll_input(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), End>> {
+        if self.lane.parked.is_some() {
             // What was decided may have brought output.
             return self.poll_parked(cx);
         }
         if self.pause.is_some() {
             ready!(self.poll_pause(cx));
         }
-        if self.local.len() > LOCAL_BYTES_MAX || self.acks.is_full() {
+        if self.lane.local.len() > LOCAL_BYTES_MAX || self.lane.acks.is_full() {
             return Poll::Pending;
         }
         with_work(|work| {
@@ -439,22 +471,22 @@ impl<S: ByteStream> Connection<S> {
 
     /// Reads once and processes what came.
     fn poll_batch(&mut self, cx: &mut Context<'_>, work: &mut Work) -> Poll<Result<(), End>> {
-        let have = self.partial.len();
-        if have >= self.partial_need && have > 0 {
+        let have = self.lane.partial.len();
+        if have >= self.lane.partial_need && have > 0 {
             // Left over from a batch that had to stop: complete packets may be waiting.
-            let bytes = std::mem::take(&mut self.partial);
+            let bytes = std::mem::take(&mut self.lane.partial);
             let consumed = self.process(&bytes, work)?;
             self.keep(bytes, consumed);
             return Poll::Ready(Ok(()));
         }
-        if self.partial_need > READ_BYTES {
+        if self.lane.partial_need > READ_BYTES {
             return self.poll_large(cx, work);
         }
         let mut scratch = std::mem::take(&mut work.read);
-        scratch[..have].copy_from_slice(&self.partial);
+        scratch[..have].copy_from_slice(&self.lane.partial);
         let mut buffer = ReadBuf::new(&mut scratch);
         buffer.set_filled(have);
-        let polled = Pin::new(&mut self.stream).poll_read(cx, &mut buffer);
+        let polled = Pin::new(&mut self.lane.stream).poll_read(cx, &mut buffer);
         let filled = buffer.filled().len();
         let result = match polled {
             Poll::Pending => {
@@ -465,16 +497,18 @@ impl<S: ByteStream> Connection<S> {
             Poll::Ready(Ok(())) if filled == have => Poll::Ready(Err(End::PeerClosed)),
             Poll::Ready(Ok(())) => {
                 work.sink.counts.bytes_received(filled - have);
-                self.partial.clear();
+                self.lane.partial.clear();
                 let outcome = self.process(&scratch[..filled], work);
                 Poll::Ready(outcome.map(|consumed| {
                     if consumed < filled {
-                        if self.partial.capacity() == 0 {
-                            self.partial = work.sink.spares.take(&self.core.spares);
+                        if self.lane.partial.capacity() == 0 {
+                            self.lane.partial = work.sink.spares.take(&self.core.spares);
                         }
-                        self.partial.extend_from_slice(&scratch[consumed..filled]);
+                        self.lane
+                            .partial
+                            .extend_from_slice(&scratch[consumed..filled]);
                     } else {
-                        let emptied = std::mem::take(&mut self.partial);
+                        let emptied = std::mem::take(&mut self.lane.partial);
                         work.sink.spares.give(emptied, &self.core.spares);
                     }
                 }))
@@ -486,19 +520,20 @@ impl<S: ByteStream> Connection<S> {
 
     /// Reads into a buffer of its own, which doubles as bytes arrive: what a packet announces is not yet memory (rule 16).
     fn poll_large(&mut self, cx: &mut Context<'_>, work: &mut Work) -> Poll<Result<(), End>> {
-        let have = self.partial.len();
-        if self.partial.capacity() == have {
+        let have = self.lane.partial.len();
+        if self.lane.partial.capacity() == have {
             let target = self
+                .lane
                 .partial_need
                 .min(have.saturating_mul(2).max(READ_BYTES));
-            self.partial.reserve_exact(target - have);
+            self.lane.partial.reserve_exact(target - have);
         }
-        let room = self.partial.capacity().min(self.partial_need) - have;
-        self.partial.resize(have + room, 0);
-        let mut buffer = ReadBuf::new(&mut self.partial[have..]);
-        let polled = Pin::new(&mut self.stream).poll_read(cx, &mut buffer);
+        let room = self.lane.partial.capacity().min(self.lane.partial_need) - have;
+        self.lane.partial.resize(have + room, 0);
+        let mut buffer = ReadBuf::new(&mut self.lane.partial[have..]);
+        let polled = Pin::new(&mut self.lane.stream).poll_read(cx, &mut buffer);
         let read = buffer.filled().len();
-        self.partial.truncate(have + read);
+        self.lane.partial.truncate(have + read);
         if polled.is_pending() {
             work.sink.counts.read_empty();
         }
@@ -509,8 +544,8 @@ impl<S: ByteStream> Connection<S> {
         }
         work.sink.counts.bytes_received(read);
         self.session.saw_client(self.core.clock.now());
-        if self.partial.len() >= self.partial_need {
-            let bytes = std::mem::take(&mut self.partial);
+        if self.lane.partial.len() >= self.lane.partial_need {
+            let bytes = std::mem::take(&mut self.lane.partial);
             let consumed = self.process(&bytes, work)?;
             self.keep(bytes, consumed);
         }
@@ -519,11 +554,11 @@ impl<S: ByteStream> Connection<S> {
 
     fn keep(&mut self, mut bytes: Vec<u8>, consumed: usize) {
         if consumed == 0 {
-            self.partial = bytes;
+            self.lane.partial = bytes;
         } else if consumed < bytes.len() {
             bytes.drain(..consumed);
             bytes.shrink_to(READ_BYTES);
-            self.partial = bytes;
+            self.lane.partial = bytes;
         }
     }
 
@@ -533,16 +568,16 @@ impl<S: ByteStream> Connection<S> {
         let packet_max = u32::try_from(self.config.mqtt.maximum_packet_size).unwrap_or(u32::MAX);
         let mut used = 0;
         let metered = self.meters_input();
-        self.partial_need = 1;
-        if self.local.capacity() == 0 {
-            self.local = work.sink.spares.take(&self.core.spares);
+        self.lane.partial_need = 1;
+        if self.lane.local.capacity() == 0 {
+            self.lane.local = work.sink.spares.take(&self.core.spares);
         }
         while used < input.len() {
             let frame =
                 match split(&input[used..], packet_max).map_err(|error| self.too_large(error))? {
                     Split::Frame(frame) => frame,
                     Split::Partial { need } => {
-                        self.partial_need = need;
+                        self.lane.partial_need = need;
                         break;
                     }
                 };
@@ -567,7 +602,7 @@ impl<S: ByteStream> Connection<S> {
                 self.start_pause(None);
                 break;
             }
-            if self.acks.is_full() {
+            if self.lane.acks.is_full() {
                 break;
             }
         }
@@ -597,13 +632,14 @@ impl<S: ByteStream> Connection<S> {
         if frame.first >> 4 == 3 {
             return self.on_publish(frame, work, now);
         }
+        self.check_stream(frame.first >> 4)?;
         let packet = Packet::decode(frame, self.version)?;
         if let Some(props) = props_of(&packet).filter(|props| !props.is_empty()) {
             check_user_properties(&self.core, &self.config, props)?;
         }
         match packet {
             Packet::Ack(ack) => self.on_ack(&ack, now)?,
-            Packet::PingReq => self.local.extend_from_slice(&[0xD0, 0]),
+            Packet::PingReq => self.lane.local.extend_from_slice(&[0xD0, 0]),
             Packet::Subscribe(subscribe) => return self.on_subscribe(&subscribe, frame),
             Packet::Unsubscribe(unsubscribe) => self.on_unsubscribe(&unsubscribe)?,
             Packet::Disconnect(disconnect) => return Err(self.on_disconnect(&disconnect)),
@@ -657,7 +693,7 @@ impl<S: ByteStream> Connection<S> {
     // ---------------------------------------------------------------- waits
 
     fn park(&mut self, parked: Parked) {
-        self.parked = Some(Box::new(parked));
+        self.lane.parked = Some(Box::new(parked));
         self.set_reading(false);
     }
 
@@ -668,10 +704,10 @@ impl<S: ByteStream> Connection<S> {
 
     fn poll_parked(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), End>> {
         let now = self.core.clock.now();
-        match self.parked.take().map(|parked| *parked) {
+        match self.lane.parked.take().map(|parked| *parked) {
             Some(Parked::Publish(packet, mut decision)) => match decision.as_mut().poll(cx) {
                 Poll::Pending => {
-                    self.parked = Some(Box::new(Parked::Publish(packet, decision)));
+                    self.lane.parked = Some(Box::new(Parked::Publish(packet, decision)));
                     return Poll::Pending;
                 }
                 Poll::Ready(allowed) => {
@@ -685,7 +721,7 @@ impl<S: ByteStream> Connection<S> {
             },
             Some(Parked::Subscribe(packet, mut decision)) => match decision.as_mut().poll(cx) {
                 Poll::Pending => {
-                    self.parked = Some(Box::new(Parked::Subscribe(packet, decision)));
+                    self.lane.parked = Some(Box::new(Parked::Subscribe(packet, decision)));
                     return Poll::Pending;
                 }
                 Poll::Ready(grants) => {
@@ -700,13 +736,18 @@ impl<S: ByteStream> Connection<S> {
         Poll::Ready(Ok(()))
     }
 
+    /// The Topic Alias Maximum that was announced.
+    pub(super) fn alias_maximum(&self) -> u16 {
+        alias_maximum(&self.config, self.version)
+    }
+
     pub(super) fn connected_for_secs(&self) -> u64 {
         self.core.clock.now().millis_since(self.connected_at) / 1000
     }
 
     /// The output that was taken and not yet written, for the last words.
     pub(super) fn take_chunk(&mut self) -> Chunk {
-        std::mem::take(&mut self.chunk)
+        std::mem::take(&mut self.lane.chunk)
     }
 
     pub(super) fn has_greeted(&self) -> bool {
@@ -715,6 +756,14 @@ impl<S: ByteStream> Connection<S> {
 
     pub(super) fn mark_finished(&mut self) {
         self.finished = true;
+    }
+}
+
+fn alias_maximum(config: &Config, version: Version) -> u16 {
+    if version.is_v5() {
+        config.mqtt.topic_alias_maximum
+    } else {
+        0
     }
 }
 

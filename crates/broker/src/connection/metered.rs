@@ -151,7 +151,7 @@ impl<S: ByteStream> Connection<S> {
             }
             extras.output_waits = None;
         }
-        let wait = match meter.let_out(&self.chunk, now) {
+        let wait = match meter.let_out(&self.lane.chunk, now) {
             Ok(bytes) => return Poll::Ready(bytes),
             Err(wait) => wait,
         };
@@ -177,6 +177,14 @@ impl<S: ByteStream> Connection<S> {
             .and_then(|extras| extras.meter.as_mut())
         {
             meter.wrote(bytes);
+        }
+    }
+
+    /// Exchanges what the meter has let out of the chunk in place, with the chunk.
+    pub(super) fn swap_admitted(&mut self, admitted: &mut usize) {
+        let extras = self.extras.as_mut();
+        if let Some(meter) = extras.and_then(|extras| extras.meter.as_mut()) {
+            meter.swap_admitted(admitted);
         }
     }
 

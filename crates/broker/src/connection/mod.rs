@@ -11,10 +11,12 @@ mod complaints;
 mod driver;
 mod gather;
 mod handshake;
+mod lane;
 mod metered;
 mod pressure;
 mod publish;
 mod replay;
+mod streams;
 mod subscribe;
 mod visit;
 

@@ -63,7 +63,7 @@ impl<S: ByteStream> Connection<S> {
             .counts
             .publish_received(publish.qos, publish.payload.len());
         self.check_publish(&publish)?;
-        let mut aliases = std::mem::take(&mut self.aliases);
+        let mut aliases = std::mem::take(&mut self.lane.aliases);
         let flow = match aliases.resolve(publish.topic, publish.props.topic_alias()) {
             Ok(topic) if self.extras.is_some() => {
                 self.accept_special(&Publish { topic, ..publish }, frame, work, now)
@@ -86,7 +86,7 @@ impl<S: ByteStream> Connection<S> {
             )
             .into()),
         };
-        self.aliases = aliases;
+        self.lane.aliases = aliases;
         flow
     }
 

@@ -8,7 +8,7 @@ use martlet_session::{Delivery, Publication};
 use martlet_topic::TopicFilter;
 use martlet_transport::ByteStream;
 
-use super::Connection;
+use super::{Connection, lane::Lane};
 use crate::{
     retained::Place,
     work::{Work, with_work},
@@ -50,19 +50,21 @@ impl Replay {
 impl<S: ByteStream> Connection<S> {
     /// Goes on with the replays, while the client has room. SUBACK leaves first.
     pub(super) fn replay(&mut self) {
-        while !self.replays.is_empty() && self.acks.is_empty() && self.has_room() {
+        while !self.lane.replays.is_empty() && self.lane.acks.is_empty() && self.has_room() {
             self.replay_slice();
         }
-        if self.replays.is_empty() && self.replays.capacity() > 0 {
-            self.replays.shrink_to_fit();
+        if self.lane.replays.is_empty() && self.lane.replays.capacity() > 0 {
+            self.lane.replays.shrink_to_fit();
         }
     }
 
     fn has_room(&mut self) -> bool {
         self.put_local_first();
+        let lane = self.lane.number;
         self.session
             .with_outbox(|outbox| {
-                outbox.half.counts().queued == 0 && outbox.out.pending_bytes() < AHEAD_BYTES
+                outbox.half.counts().queued == 0
+                    && outbox.out.lane(lane).pending_bytes() < AHEAD_BYTES
             })
             .unwrap_or(false)
     }
@@ -72,7 +74,7 @@ impl<S: ByteStream> Connection<S> {
         let Self {
             core,
             session,
-            local,
+            lane: Lane { number, local, .. },
             epoch,
             ..
         } = self;
@@ -81,7 +83,7 @@ impl<S: ByteStream> Connection<S> {
             session.with_outbox(|outbox| {
                 // After a takeover by force the output is another connection's.
                 if outbox.epoch == *epoch {
-                    outbox.append(local);
+                    outbox.append(*number, local);
                     session.nudge();
                 }
             });
@@ -89,7 +91,7 @@ impl<S: ByteStream> Connection<S> {
     }
 
     fn replay_slice(&mut self) {
-        let Some(mut replay) = self.replays.pop_front() else {
+        let Some(mut replay) = self.lane.replays.pop_front() else {
             return;
         };
         let Ok(filter) = TopicFilter::new(&replay.filter) else {
@@ -119,7 +121,7 @@ impl<S: ByteStream> Connection<S> {
         });
         if next.is_some() {
             replay.cursor = next;
-            self.replays.push_front(replay);
+            self.lane.replays.push_front(replay);
         }
     }
 }

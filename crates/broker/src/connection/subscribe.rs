@@ -7,7 +7,7 @@ use martlet_codec::{
     RetainHandling, SubAck, Subscribe, SubscribeFiltersBuf, SubscribeOptions, UnsubAck,
     Unsubscribe,
 };
-use martlet_session::Mount;
+use martlet_session::{MAIN_LANE, Mount};
 use martlet_storage::{Lsn, StoreOp};
 use martlet_topic::{Filter, TopicFilter};
 use martlet_transport::ByteStream;
@@ -290,7 +290,7 @@ impl<S: ByteStream> Connection<S> {
         self.put_local_first();
         for (text, subscribed) in granted {
             let replay = self.insert(text, subscribed);
-            self.replays.extend(replay);
+            self.lane.replays.extend(replay);
         }
         Ok(())
     }
@@ -322,6 +322,7 @@ impl<S: ByteStream> Connection<S> {
             options,
             subscription_id,
         } = subscribed;
+        self.goes_out_on(filter.topic_filter(), self.lane.number);
         let id = subscription_id.and_then(NonZeroU32::new);
         let subscription = Subscription::new(Arc::clone(&self.session), options, id);
         let outcome = self.core.router.subscribe(filter, subscription);
@@ -351,8 +352,11 @@ impl<S: ByteStream> Connection<S> {
             let text = full.as_deref().unwrap_or(text);
             let removed = self.session.state.lock().subscriptions.remove(text);
             if removed {
+                if let Ok(filter) = parse(text, self.config.mqtt.queue_subscriptions) {
+                    self.goes_out_on(filter.topic_filter(), MAIN_LANE);
+                }
                 self.core.drop_subscription(&self.session, text);
-                self.replays.retain(|replay| replay.filter() != text);
+                self.lane.replays.retain(|replay| replay.filter() != text);
                 if self.session.durable {
                     ops.push(StoreOp::DeleteSubscription {
                         session: self.session.id,
@@ -386,6 +390,18 @@ impl<S: ByteStream> Connection<S> {
             false,
         );
         Ok(())
+    }
+
+    /// Messages that `filter` matches go out on the stream of `lane`, where there are several.
+    fn goes_out_on(&self, filter: TopicFilter<'_>, lane: u8) {
+        if lane != self.lane.number || lane != MAIN_LANE || self.streams.is_some() {
+            let epoch = self.epoch;
+            self.session.with_outbox(|outbox| {
+                if outbox.epoch == epoch {
+                    outbox.out.bind(filter, lane);
+                }
+            });
+        }
     }
 
     /// Properties with a reason string, where there is something to say and the client wants to hear it.

@@ -61,7 +61,7 @@ impl Core {
                     next = next.min(silence_max - silent);
                 }
             }
-            if let Some(since) = outbox.stalled_since {
+            if let Some(since) = outbox.stalled_since() {
                 let stalled = now.millis_since(since);
                 if stalled >= slow_millis {
                     self.counters.limit(Limit::SlowConsumerTimeout);

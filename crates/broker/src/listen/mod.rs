@@ -16,8 +16,8 @@ use std::{
 use martlet_sync::Mutex;
 use martlet_transport::{
     Accepted, BindError, ByteStream, Certificates, EstablishError, Established, ListenAddress,
-    Listener, ListenerOptions, ListenerSettings, Peer, Stream, TlsError, is_fd_exhaustion,
-    is_peer_gone,
+    Listener, ListenerOptions, ListenerSettings, Peer, Stream, StreamSource, TlsError,
+    is_fd_exhaustion, is_peer_gone,
 };
 use tokio::sync::Notify;
 
@@ -367,7 +367,12 @@ async fn establish_in_time(
                 presented,
                 started,
             };
-            connection::handshake(core, established.stream, arrival).await
+            let max = core.config.load().limits.data_streams_max;
+            let mut connection = connection::handshake(core, established.stream, arrival).await?;
+            if let Some(source) = connection.stream().further(max) {
+                connection.accept_streams(source, max);
+            }
+            Some(connection)
         }
         Ok(Err(error)) => {
             core.counters
@@ -469,10 +474,12 @@ impl Core {
         self.hooks.accept(origin).then_some(seat)
     }
 
-    /// Serves a byte stream that an embedding program brought, under `terms`; `listener` names it.
-    pub(crate) fn attach_stream(
+    /// Serves a byte stream that an embedding program brought, and further ones where it has a source of them, under
+    /// `terms`; `listener` names it.
+    pub(crate) fn attach_stream<S: ByteStream>(
         self: &Arc<Self>,
-        stream: impl ByteStream,
+        stream: S,
+        further: Option<Box<dyn StreamSource<S>>>,
         peer: &str,
         listener: &str,
         terms: Arc<Terms>,
@@ -494,9 +501,15 @@ impl Core {
             presented: Presented::default(),
             started: tokio::time::Instant::now(),
         };
-        self.spawner.spawn(Box::pin(connection::serve(
-            seat,
-            connection::handshake(core, stream, arrival),
-        )));
+        let max = core.config.load().limits.data_streams_max;
+        let handshake = async move {
+            let mut connection = connection::handshake(core, stream, arrival).await?;
+            if let Some(source) = further {
+                connection.accept_streams(source, max);
+            }
+            Some(connection)
+        };
+        self.spawner
+            .spawn(Box::pin(connection::serve(seat, handshake)));
     }
 }

@@ -3,6 +3,8 @@
 use martlet_codec::{PacketId, QoS};
 use martlet_storage::{Message, MessageId, Timestamp};
 
+use crate::lanes::MAIN_LANE;
+
 /// Where the body of a message is.
 #[derive(Clone, Debug)]
 pub(crate) enum Body {
@@ -34,6 +36,8 @@ pub(crate) struct Entry {
     /// 0 while waiting.
     id: u16,
     flags: u8,
+    /// Where its PUBLISH went on this connection.
+    lane: u8,
 }
 
 #[derive(Debug)]
@@ -83,6 +87,7 @@ impl Entry {
             extra,
             subscription_id,
             id: 0,
+            lane: MAIN_LANE,
             flags: qos as u8 | if retain { RETAIN } else { 0 },
         }
     }
@@ -117,6 +122,14 @@ impl Entry {
 
     pub(crate) fn set_id(&mut self, id: PacketId) {
         self.id = id.get();
+    }
+
+    pub(crate) fn lane(&self) -> u8 {
+        self.lane
+    }
+
+    pub(crate) fn set_lane(&mut self, lane: u8) {
+        self.lane = lane;
     }
 
     pub(crate) fn subscription_ids(&self) -> &[u32] {

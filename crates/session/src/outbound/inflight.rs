@@ -8,6 +8,7 @@ use martlet_codec::{PacketId, QoS};
 use martlet_sync::Planted;
 
 use super::entry::{Entry, flag};
+use crate::lanes::MAIN_LANE;
 
 /// The in-flight messages of one session.
 ///
@@ -211,10 +212,11 @@ impl Inflight {
         Some(entry)
     }
 
-    /// A new connection: nothing counts against its window yet.
+    /// A new connection: nothing counts against its window yet, and it has one stream.
     pub(crate) fn start_over(&mut self) {
         for entry in &mut self.ring {
             entry.clear(flag::ACTIVE);
+            entry.set_lane(MAIN_LANE);
         }
         self.active = 0;
         self.resent = 0;

@@ -20,6 +20,7 @@ use martlet_storage::{Lsn, MessageId, OutboundState, SessionId, StoreOp, Timesta
 use martlet_sync::Planted;
 
 use crate::encode;
+use crate::lanes::MAIN_LANE;
 use crate::limits::{AckError, Acked, DropReason, Effects, Link, OutboundCounts, OutboundLimits};
 use crate::mount::Mount;
 use crate::out_buf::OutBuf;
@@ -162,6 +163,17 @@ impl Outbound {
         self.pump(now, out, fx);
     }
 
+    /// The stream of `lane` is gone: the rest of the exchanges that began there goes by the main one.
+    pub fn forget_lane(&mut self, lane: u8) {
+        for entry in self
+            .inflight
+            .iter_mut()
+            .filter(|entry| entry.lane() == lane)
+        {
+            entry.set_lane(MAIN_LANE);
+        }
+    }
+
     /// The connection is gone. In-flight state and queue stay; aliases are forgotten [MQTT-3.3.2-7].
     pub fn disconnect(&mut self) {
         self.link = None;
@@ -211,7 +223,7 @@ impl Outbound {
             (QoS::ExactlyOnce, AckKind::PubRec) => {
                 if !entry.has(flag::GATED) {
                     if released || !self.durable || Planted::EarlyPubRel.is_active() {
-                        encode::pubrel(id, out.inline());
+                        encode::pubrel(id, out.lane_mut(entry.lane()).inline());
                         fx.sent.pubrels += 1;
                     } else {
                         entry.set(flag::GATED);
@@ -272,14 +284,14 @@ impl Outbound {
         out: &mut OutBuf,
         fx: &mut Effects,
     ) -> bool {
-        let before = out.len();
+        let before = fx.sent;
         while let Some(&Held { lsn: Some(lsn), id }) = self.held.front()
             && lsn <= watermark
         {
             self.held.pop_front();
             self.release_one(now, id, out, fx);
         }
-        out.len() != before
+        fx.sent != before
     }
 
     /// Whether [`Outbound::pump`] would have work once output drains or acknowledgements come.

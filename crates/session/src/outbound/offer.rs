@@ -10,6 +10,7 @@ use super::queue::Full;
 use super::send::{Payload, TooLarge, encode_direct};
 use super::{Outbound, give_up, push_dequeue};
 use crate::encode::{self, PublishHead};
+use crate::lanes::{LANE_SHARE, MAIN_LANE};
 use crate::limits::{Delivery, DropReason, Effects, Link, Offered};
 use crate::out_buf::OutBuf;
 use crate::publication::Publication;
@@ -71,7 +72,7 @@ impl Outbound {
                 if self.queue.is_empty()
                     && self.inflight.all_resent()
                     && self.inflight.active() < self.window(link)
-                    && out.pending_bytes() < self.limits.encode_ahead_bytes =>
+                    && self.has_room_ahead(out, publication.topic) =>
             {
                 *link
             }
@@ -87,8 +88,17 @@ impl Outbound {
             );
             return Offered::Queued;
         }
+        let lane = out.lane_of(publication.topic);
         if self
-            .encode_publication(now, &ready, publication, qos, delivery, Some(id), out)
+            .encode_publication(
+                now,
+                &ready,
+                publication,
+                qos,
+                delivery,
+                Some(id),
+                (lane, out),
+            )
             .is_err()
         {
             return self.refuse(qos, publication.head.id, DropReason::PacketTooLarge, fx);
@@ -96,6 +106,7 @@ impl Outbound {
         let body = Body::Loaded(publication.message().clone());
         let mut entry = Entry::new(body, qos, delivery.retain, delivery.subscription_ids, share);
         entry.set_id(id);
+        entry.set_lane(lane);
         entry.set(flag::SENT);
         self.inflight.push(entry);
         Offered::Sent
@@ -123,13 +134,26 @@ impl Outbound {
             // Those that waited while the client was away go first [MQTT-4.6.0-6].
             return self.enqueue(now, publication, qos, delivery, share, fx);
         }
-        if out.pending_bytes() > self.limits.pending_bytes_max {
+        let lane = out.lane_of(publication.topic);
+        let pending_bytes_max = match lane {
+            MAIN_LANE => self.limits.pending_bytes_max,
+            _ => self.limits.pending_bytes_max / LANE_SHARE,
+        };
+        if out.lane(lane).pending_bytes() > pending_bytes_max {
             return Offered::Dropped(DropReason::PendingBytesFull);
         }
-        match self.encode_publication(now, &link, publication, qos, delivery, None, out) {
+        let to = (lane, out);
+        match self.encode_publication(now, &link, publication, qos, delivery, None, to) {
             Ok(()) => Offered::Sent,
             Err(TooLarge) => Offered::Dropped(DropReason::PacketTooLarge),
         }
+    }
+
+    /// Whether QoS 1 and 2 may be encoded now. A further lane needs no bound of its own: what goes there is in the
+    /// window, and small or shared.
+    #[inline]
+    fn has_room_ahead(&self, out: &OutBuf, topic: &str) -> bool {
+        out.pending_bytes() < self.limits.encode_ahead_bytes || out.lane_of(topic) != MAIN_LANE
     }
 
     /// Encodes the publication for this client: from the template that all receivers of its layout share,
@@ -147,7 +171,7 @@ impl Outbound {
         qos: QoS,
         delivery: Delivery<'_>,
         id: Option<PacketId>,
-        out: &mut OutBuf,
+        (lane, out): (u8, &mut OutBuf),
     ) -> Result<(), TooLarge> {
         let first = encode::first_byte(qos, delivery.retain, false);
         let v5 = link.version.is_v5();
@@ -172,7 +196,8 @@ impl Outbound {
                 .as_ref()
                 .map_or(Payload::Copied(publication.payload), Payload::Shared);
             let mount = self.mount.as_ref();
-            return encode_direct(head, payload, link, mount, self.aliases.as_deref_mut(), out);
+            let aliases = self.aliases.as_deref_mut();
+            return encode_direct(head, payload, link, mount, aliases, (lane, out));
         }
         let template = publication
             .template(v5, id.is_some(), now, share_from)
@@ -180,6 +205,7 @@ impl Outbound {
         if template.packet_len > link.packet_bytes_max as usize {
             return Err(TooLarge);
         }
+        let out = out.lane_mut(lane);
         let inline = out.inline();
         let start = inline.len();
         inline.extend_from_slice(&template.bytes);

@@ -9,6 +9,7 @@ use super::aliases::Pick;
 use super::entry::{Body, Entry, flag};
 use super::{Held, Outbound, READ_AHEAD_BYTES, READ_AHEAD_MESSAGES, give_up};
 use crate::encode::{self, PublishHead};
+use crate::lanes::MAIN_LANE;
 use crate::limits::{DropReason, Effects, Link};
 use crate::mount::Mount;
 use crate::out_buf::OutBuf;
@@ -28,11 +29,11 @@ impl Outbound {
     /// anything was appended.
     pub fn pump(&mut self, now: Timestamp, out: &mut OutBuf, fx: &mut Effects) -> bool {
         let Some(link) = self.link else { return false };
-        let before = out.len();
+        let before = fx.sent;
         if self.resend(now, &link, out, fx) {
             self.pump_queue(now, &link, out, fx);
         }
-        out.len() != before
+        fx.sent != before
     }
 
     /// Goes on with the resends of this connection; whether they are complete.
@@ -90,19 +91,21 @@ impl Outbound {
                 ids,
             );
             let payload = payload_of(&message, self.limits.share_from_bytes);
+            let lane = out.lane_of(message.topic());
             if encode_direct(
                 head,
                 payload,
                 link,
                 self.mount.as_ref(),
                 self.aliases.as_deref_mut(),
-                out,
+                (lane, out),
             )
             .is_ok()
             {
                 fx.sent.publish(qos, message.payload());
                 if let Some(entry) = self.inflight.next_resend() {
                     entry.set(flag::SENT);
+                    entry.set_lane(lane);
                 }
                 self.inflight.mark_resent();
             } else {
@@ -179,7 +182,7 @@ impl Outbound {
                 return;
             }
         }
-        if self.encode_entry(now, link, &entry, out).is_err() {
+        if self.encode_entry(now, link, &mut entry, out).is_err() {
             give_up(
                 self.session,
                 self.durable,
@@ -236,7 +239,7 @@ impl Outbound {
             return;
         }
         if entry.has(flag::RELEASED) {
-            encode::pubrel(id, out.inline());
+            encode::pubrel(id, out.lane_mut(entry.lane()).inline());
             fx.sent.pubrels += 1;
             return;
         }
@@ -252,18 +255,20 @@ impl Outbound {
         };
         let head = held_head(&message, &link, first, Some(id), now, ids);
         let payload = payload_of(&message, self.limits.share_from_bytes);
+        let lane = out.lane_of(message.topic());
         if encode_direct(
             head,
             payload,
             &link,
             self.mount.as_ref(),
             self.aliases.as_deref_mut(),
-            out,
+            (lane, out),
         )
         .is_ok()
         {
             fx.sent.publish(entry.qos(), message.payload());
             entry.set(flag::SENT);
+            entry.set_lane(lane);
         } else {
             self.withdraw(at, DropReason::PacketTooLarge, fx);
         }
@@ -274,12 +279,13 @@ impl Outbound {
         &mut self,
         now: Timestamp,
         link: &Link,
-        entry: &Entry,
+        entry: &mut Entry,
         out: &mut OutBuf,
     ) -> Result<(), TooLarge> {
         let Body::Loaded(message) = &entry.body else {
             return Err(TooLarge);
         };
+        let lane = out.lane_of(message.topic());
         let first = encode::first_byte(entry.qos(), entry.retain(), false);
         let ids: &[u32] = if link.version.is_v5() {
             entry.subscription_ids()
@@ -294,8 +300,10 @@ impl Outbound {
             link,
             self.mount.as_ref(),
             self.aliases.as_deref_mut(),
-            out,
-        )
+            (lane, out),
+        )?;
+        entry.set_lane(lane);
+        Ok(())
     }
 
     /// Asks for the bodies of the next resends.
@@ -360,9 +368,12 @@ pub(super) fn encode_direct(
     payload: Payload<'_>,
     link: &Link,
     mount: Option<&Mount>,
-    mut aliases: Option<&mut super::Aliases>,
-    out: &mut OutBuf,
+    aliases: Option<&mut super::Aliases>,
+    (lane, out): (u8, &mut OutBuf),
 ) -> Result<(), TooLarge> {
+    let out = out.lane_mut(lane);
+    // What one stream establishes another may not have seen yet, so that aliases are for the main lane only.
+    let mut aliases = aliases.filter(|_| lane == MAIN_LANE);
     let local_props;
     let mut head = head;
     if let Some(mount) = mount {

@@ -19,8 +19,8 @@ pub use certificate::PeerCertificate;
 pub use client::TlsClientOptions;
 pub(crate) use client::TlsConnect;
 pub use files::TlsError;
-pub(crate) use server::TlsServer;
 pub use server::{CertificateFiles, ClientAuth, TlsOptions, TlsVersion};
+pub(crate) use server::{OverQuic, TlsServer};
 pub use stream::TlsStream;
 
 use rustls::crypto::CryptoProvider;

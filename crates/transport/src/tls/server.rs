@@ -81,15 +81,21 @@ impl TlsOptions {
     /// # Errors
     /// What is wrong, with the file where one is to blame.
     pub fn check(&self) -> Result<(), TlsError> {
-        load(self, &[], false, None).map(drop)
+        load(self, &[], None, None).map(drop)
     }
+}
+
+/// What QUIC wants besides.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct OverQuic {
+    pub(crate) keepalive_secs: Option<u32>,
 }
 
 /// The TLS side of a listener.
 pub(crate) struct TlsServer {
     options: TlsOptions,
     alpn: Vec<Vec<u8>>,
-    is_quic: bool,
+    quic: Option<OverQuic>,
     current: ArcSwap<Current>,
     /// Stamps of the files at the last attempt to read them, successful or not.
     tried: Mutex<Vec<Option<Stamp>>>,
@@ -118,19 +124,19 @@ impl TlsServer {
     pub(crate) fn load(
         mut options: TlsOptions,
         alpn: &[&str],
-        is_quic: bool,
+        quic: Option<OverQuic>,
     ) -> Result<Self, TlsError> {
-        if is_quic {
+        if quic.is_some() {
             // There is no QUIC with anything older.
             options.min_version = TlsVersion::V1_3;
         }
         let alpn: Vec<Vec<u8>> = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
         let tried = stamps(&options);
-        let current = load(&options, &alpn, is_quic, None)?;
+        let current = load(&options, &alpn, quic, None)?;
         Ok(Self {
             options,
             alpn,
-            is_quic,
+            quic,
             current: ArcSwap::from_pointee(current),
             tried: Mutex::new(tried),
         })
@@ -140,7 +146,7 @@ impl TlsServer {
     pub(crate) fn reload(&self) -> Result<(), TlsError> {
         *self.tried.lock().unwrap_or_else(PoisonError::into_inner) = stamps(&self.options);
         let before = self.current.load();
-        let next = load(&self.options, &self.alpn, self.is_quic, Some(&before))?;
+        let next = load(&self.options, &self.alpn, self.quic, Some(&before))?;
         self.current.store(Arc::new(next));
         Ok(())
     }
@@ -193,7 +199,7 @@ fn stamps(options: &TlsOptions) -> Vec<Option<Stamp>> {
 fn load(
     options: &TlsOptions,
     alpn: &[Vec<u8>],
-    is_quic: bool,
+    quic: Option<OverQuic>,
     before: Option<&Current>,
 ) -> Result<Current, TlsError> {
     let provider = provider_with(&options.cipher_suites)?;
@@ -234,11 +240,11 @@ fn load(
     }
     let config = Arc::new(config);
     #[cfg(not(feature = "quic"))]
-    let _ = is_quic;
+    let _ = quic.map(|quic| quic.keepalive_secs);
     Ok(Current {
         #[cfg(feature = "quic")]
-        quic: is_quic
-            .then(|| crate::quic::server_config(&config))
+        quic: quic
+            .map(|quic| crate::quic::server_config(&config, quic.keepalive_secs))
             .transpose()?
             .map(Arc::new),
         config,

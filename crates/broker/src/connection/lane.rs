@@ -1,0 +1,58 @@
+//! What belongs to one byte stream of a connection. Most connections have one for good; see `streams` for the others.
+
+use std::collections::VecDeque;
+
+use martlet_session::{Chunk, InboundAliases};
+
+use super::{acks::Acks, driver::Parked, replay::Replay};
+
+/// One byte stream: what came in and is not processed, what is owed and not written.
+pub(super) struct Lane<S> {
+    /// Its place in the session's output; `MAIN_LANE` for the stream that carried CONNECT.
+    pub(super) number: u8,
+    pub(super) stream: S,
+    /// Own packets not yet in the outbox.
+    pub(super) local: Vec<u8>,
+    pub(super) acks: Acks,
+    pub(super) chunk: Chunk,
+    /// Bytes written and not yet confirmed to the outbox.
+    pub(super) confirm: usize,
+    pub(super) needs_flush: bool,
+    /// Unread bytes: an incomplete packet, or what was left when the batch had to stop.
+    pub(super) partial: Vec<u8>,
+    /// How many bytes `partial` needs before another look is worth it.
+    pub(super) partial_need: usize,
+    pub(super) aliases: InboundAliases,
+    pub(super) replays: VecDeque<Replay>,
+    pub(super) parked: Option<Box<Parked>>,
+}
+
+impl<S> Lane<S> {
+    /// A stream of which `unread` has been read.
+    pub(super) fn new(number: u8, stream: S, aliases: InboundAliases, unread: Vec<u8>) -> Self {
+        Self {
+            number,
+            stream,
+            local: Vec::new(),
+            acks: Acks::default(),
+            chunk: Chunk::default(),
+            confirm: 0,
+            needs_flush: false,
+            partial: unread,
+            partial_need: 1,
+            aliases,
+            replays: VecDeque::new(),
+            parked: None,
+        }
+    }
+
+    /// Whether it has nothing of its own to write.
+    pub(super) fn has_written_all(&self) -> bool {
+        self.chunk.is_empty()
+            && self.local.is_empty()
+            && self.acks.is_empty()
+            && self.replays.is_empty()
+            && !self.needs_flush
+            && self.confirm == 0
+    }
+}
