@@ -1,5 +1,7 @@
 //! The log: lines on the standard error stream, for people or as JSON, at a level that can change while running.
 
+mod fields;
+
 use std::borrow::Cow;
 use std::io::{self, IsTerminal as _, Stderr, Write};
 
@@ -8,6 +10,7 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{Layer as _, Registry, fmt, reload};
 
+use self::fields::Fields;
 use crate::config::{Log, LogFormat};
 
 /// Changes the level of the running log.
@@ -39,6 +42,7 @@ pub fn start(log: &Log) -> LogHandle {
             .with_writer(OneLine::stderr)
             .with_target(false)
             .with_ansi(ansi)
+            .fmt_fields(Fields)
             .boxed(),
         LogFormat::Json => fmt::layer()
             .json()
