@@ -22,7 +22,7 @@ use crate::socket::CONNECT_TIMEOUT;
 /// What QUIC clients of MQTT propose.
 const ALPN: &[u8] = b"mqtt";
 
-const HANDSHAKES_MAX: usize = 32;
+const HANDSHAKES_MAX: usize = 8;
 
 /// The thread and where it listens. It ends when this is dropped.
 pub(crate) struct Gateway {
@@ -116,7 +116,7 @@ struct Way {
     broker: SocketAddr,
     name: String,
     failure: Arc<OnceLock<String>>,
-    /// Handshakes at a time: what is more would not fit the buffer of the broker's one socket.
+    /// Handshakes at a time: the answers of more would not fit the buffer of the one socket.
     handshakes: Semaphore,
 }
 
