@@ -24,7 +24,6 @@ use crate::{
     counters::{Event, Limit},
     hooks::{ConnectRequest, Decision, Identity, Origin},
     lifecycle::{Attach, Attached},
-    listen::Terms,
     session::Will,
 };
 
@@ -56,8 +55,11 @@ pub(crate) async fn run<S: ByteStream>(
             return Err(Refused::Silently("incomplete CONNECT".into()));
         };
         let connect = decode(frame)?;
-        let accepted = accept(&core, &config, &connect, &arrival)
+        // Whoever has said CONNECT is answered, also when the time is over.
+        let accepted = accept(&core, &config, &connect, &arrival);
+        let accepted = tokio::time::timeout_at(deadline, accepted)
             .await
+            .unwrap_or_else(|_| Err(late(&core, "nobody decided about this client")))
             .map_err(|violation| Refused::Told(connect.version, violation))?;
         Ok((
             len,
@@ -88,6 +90,13 @@ pub(crate) async fn run<S: ByteStream>(
     };
     refuse(&core, stream, &arrival.origin, refused, &bytes).await;
     None
+}
+
+/// The client did its part in time, and the broker did not.
+fn late(core: &Core, what: &str) -> Violation {
+    core.counters.limit(Limit::ConnectTimeout);
+    let text = format!("{what} within limits.connect_timeout");
+    Violation::new(ReasonCode::ServerUnavailable, text)
 }
 
 /// Reads until CONNECT is complete; returns its length.
@@ -335,7 +344,7 @@ async fn accept(
         None => None,
     };
     let extras = Extras::new(config, terms, user);
-    attach(core, config, connect, Arc::new(identity), terms, extras).await
+    attach(core, config, connect, Arc::new(identity), arrival, extras).await
 }
 
 async fn attach(
@@ -343,9 +352,10 @@ async fn attach(
     config: &Config,
     connect: &Connect<'_>,
     identity: Arc<Identity>,
-    terms: &Terms,
+    arrival: &Arrival,
     extras: Option<Box<Extras>>,
 ) -> Result<Accepted, Violation> {
+    let terms = &arrival.terms;
     let mqtt = &config.mqtt;
     let props = &connect.props;
     let max_keep_alive = mqtt.keep_alive_max_secs;
@@ -397,7 +407,10 @@ async fn attach(
             core.counters.limit(Limit::SessionsMax);
             Violation::new(reason, "more sessions than limits.sessions_max")
         })?;
-    core.committed(attached.lsn).await;
+    let deadline = arrival.started + config.limits.connect_timeout;
+    tokio::time::timeout_at(deadline, core.committed(attached.lsn))
+        .await
+        .map_err(|_| late(core, "the store did not take the session"))?;
     Ok(Accepted {
         attached,
         identity,

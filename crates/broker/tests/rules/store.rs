@@ -1,14 +1,16 @@
 //! What waits for the store (architecture section 7), shown with a store that commits when told.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use martlet_codec::{
-    AckKind, Connect, Packet, Props, QoS, Unsubscribe, UnsubscribeFiltersBuf, Version, Will,
+    AckKind, Connect, Packet, Property, Props, PropsBuf, QoS, ReasonCode, Unsubscribe,
+    UnsubscribeFiltersBuf, Version, Will,
 };
 
 use crate::ground::{
     ack, connect_packet, connected, expect_ack, expect_connack, expect_silence, expect_suback, id,
-    open, payload, publish, send, send_subscribe, subscribed, with_store,
+    open, payload, publish, quiet, send, send_subscribe, subscribed, with_store,
 };
 
 /// A session that is stored, with one subscription; everything so far is committed.
@@ -91,6 +93,40 @@ async fn connack_waits_for_the_will_of_a_session_that_is_not_stored() {
     assert!(early.is_err(), "CONNACK waits for the will");
     committer.commit_all();
     expect_connack(&mut client, false).await;
+}
+
+#[tokio::test]
+async fn a_client_that_waits_too_long_for_the_store_is_told_so() {
+    for version in [Version::V311, Version::V5] {
+        let mut config = quiet();
+        config.limits.connect_timeout = Duration::from_millis(100);
+        let committer = Arc::new(martlet_storage::ManualCommitter::default());
+        let broker = martlet_broker::Broker::builder()
+            .config(config)
+            .committer(committer.clone())
+            .start()
+            .expect("sound settings");
+        let mut client = open(&broker, version);
+        // Stored, unlike a session of version 5 that ends with its connection.
+        let mut props = PropsBuf::new();
+        if version == Version::V5 {
+            props.push(Property::SessionExpiry(60));
+        }
+        let connect = Connect {
+            props: props.as_props(),
+            ..connect_packet("a", version, false)
+        };
+        send(&mut client, Packet::Connect(connect)).await;
+        wait_until(|| committer.pending() > 0).await;
+        let answer = client.receive().await.expect("CONNACK");
+        let Packet::ConnAck(connack) = answer.packet() else {
+            panic!("expected CONNACK, got {answer:?}")
+        };
+        assert_eq!(connack.reason, ReasonCode::ServerUnavailable, "{version:?}");
+        let text = connack.props.reason_string().unwrap_or_default();
+        let says = text.contains("the store did not take the session");
+        assert_eq!(says, version == Version::V5, "{text}");
+    }
 }
 
 /// The simulator found it: a takeover by force forgot what the end of a connection means.
