@@ -5,9 +5,11 @@
 
 mod ground;
 mod isolation;
+mod last_write;
 mod ownership;
 mod restart;
 mod retained;
 mod simulation;
 mod slow_owner;
 mod store;
+mod sync_first;
