@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use martlet_broker::Broker;
 use martlet_client::RawConnection;
-use martlet_codec::{AckKind, Packet, PacketBuf, Publish, QoS, Version};
+use martlet_codec::{AckKind, Packet, PacketBuf, Publish, QoS, ReasonCode, Version};
 use martlet_storage::{CommitOptions, MemoryStorage, Storage, StorageError, Table, Write};
 
 use crate::ground::{ack, connect_packet, connected, open, publish, quiet, send, subscribed};
@@ -134,6 +134,8 @@ impl Clients {
 
     async fn publisher(&mut self, link: &mut RawConnection, packet: &PacketBuf) {
         match packet.packet() {
+            // The store has failed: nobody is admitted any more.
+            Packet::ConnAck(connack) if connack.reason != ReasonCode::Success => {}
             Packet::ConnAck(connack) => {
                 assert!(connack.session_present, "the session of the publisher");
                 self.resumed[0] = true;
@@ -176,6 +178,8 @@ impl Clients {
 
     async fn subscriber(&mut self, link: &mut RawConnection, packet: &PacketBuf) {
         match packet.packet() {
+            // The store has failed: nobody is admitted any more.
+            Packet::ConnAck(connack) if connack.reason != ReasonCode::Success => {}
             Packet::ConnAck(connack) => {
                 assert!(connack.session_present, "the session of the subscriber");
                 self.resumed[1] = true;

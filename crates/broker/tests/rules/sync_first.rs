@@ -10,7 +10,7 @@ use martlet_broker::Broker;
 use martlet_client::RawConnection;
 use martlet_codec::{AckKind, Packet, Props, QoS, Unsubscribe, UnsubscribeFiltersBuf, Version};
 use martlet_storage::{CommitOptions, Storage, StorageError, Table, Usage, Write};
-use martlet_storage_embedded::{EmbeddedOptions, EmbeddedStorage};
+use martlet_storage_embedded::{EmbeddedOptions, EmbeddedStorage, OpenError};
 use parking_lot::{Condvar, Mutex};
 use tempfile::TempDir;
 
@@ -241,8 +241,16 @@ async fn after_a_sync_that_failed_no_gated_packet_leaves_at_all() {
     expect_silence(&mut subscriber).await;
     broker.shutdown(Duration::ZERO).await;
     drop(broker);
-    let (_, report) = EmbeddedOptions::default()
-        .open(directory.path().join("store"))
-        .expect("opens");
+    // The committer's thread lets go of the directory in its own time.
+    let path = directory.path().join("store");
+    let mut opened = EmbeddedOptions::default().open(&path);
+    for _ in 0..10_000 {
+        if !matches!(opened, Err(OpenError::Locked { .. })) {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        opened = EmbeddedOptions::default().open(&path);
+    }
+    let (_, report) = opened.expect("opens");
     assert_eq!(report.lost, []);
 }
