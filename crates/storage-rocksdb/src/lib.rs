@@ -1,8 +1,8 @@
 //! A storage backend of a Martlet broker: tables in RocksDB.
 //!
-//! * [`RocksDbOptions::open`] checks and locks a directory, opens the database in it, and says what it found in an
-//!   [`OpenReport`]; a database that lost an acknowledged batch is refused by name.
-//! * [`RocksDbStorage`] is the [`Storage`]: one batch is one batch of the database, written to its write-ahead log and
+//! * `RocksDbOptions::open` checks and locks a directory, opens the database in it, and says what it found in an
+//!   `OpenReport`; a database that lost an acknowledged batch is refused by name.
+//! * `RocksDbStorage` is the `Storage`: one batch is one batch of the database, written to its write-ahead log and
 //!   synced there. A mark beside the database says how far it was synced, as with the embedded store.
 //!
 //! Without the feature `rocksdb` the crate is empty. Deliberately absent: threads (RocksDB has its own, which write
