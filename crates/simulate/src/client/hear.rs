@@ -62,6 +62,10 @@ impl Client {
                 let State::Connecting(clean_start) = self.state else {
                     return Err(format!("client {}: a second CONNACK", self.who));
                 };
+                if connack.reason == ReasonCode::ServerUnavailable {
+                    // The store took longer than CONNECT may; the broker closes, and the client comes again.
+                    return Ok(());
+                }
                 if connack.reason != ReasonCode::Success {
                     return Err(format!(
                         "client {}: refused with {}",
