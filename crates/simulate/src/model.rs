@@ -135,6 +135,8 @@ struct Subscriber {
     /// The session of its connection ends only when it says so.
     lasts: bool,
     subscriptions: BTreeMap<Filter, Subscription>,
+    /// This session may have been a member of the share group, and hold messages of it.
+    was_member: bool,
     /// Messages that must come.
     owed: BTreeSet<Which>,
     seen: Seen,
@@ -265,6 +267,7 @@ impl Model {
         let now = self.now;
         let floors = self.retained.clone();
         let subscriber = &mut self.subscribers[who];
+        subscriber.was_member |= filter == Filter::Share;
         // Of what the first SUBSCRIBE brought some may still be queued when the second one is answered.
         subscriber.floors.entry(filter).or_insert(floors);
         let subscription = subscriber
@@ -326,10 +329,11 @@ impl Model {
     fn session_may_differ(&mut self, who: Who, known: Known) {
         let now = self.now;
         let subscriber = &mut self.subscribers[who];
-        if subscriber.may_share() {
-            // A message that was on its way to a member may have gone with it.
+        if subscriber.was_member {
+            // A message that was on its way to a member may have gone with it, also to one that has unsubscribed since.
             self.owed_to_group.clear();
             self.group_disturbed = now;
+            subscriber.was_member = known != Known::No;
         }
         for subscription in subscriber.subscriptions.values_mut() {
             if subscription.state != Known::No {
@@ -546,13 +550,6 @@ fn message_is_ordered(topic: Topic) -> bool {
 }
 
 impl Subscriber {
-    /// Whether it may be a member of the share group.
-    fn may_share(&self) -> bool {
-        self.subscriptions
-            .get(&Filter::Share)
-            .is_some_and(|subscription| subscription.state != Known::No)
-    }
-
     /// The highest QoS it was surely subscribed with from before event `from` until now.
     fn surely(&self, topic: Topic, from: u64) -> Option<QoS> {
         self.subscriptions
