@@ -7,6 +7,8 @@ use std::process::ExitCode;
 use martlet_cli::args::{self, Command, ServeArgs};
 use martlet_cli::{bench, check, client, init, output, passwd};
 
+#[cfg(feature = "acme")]
+mod certificate;
 mod serve;
 mod store;
 

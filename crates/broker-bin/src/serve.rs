@@ -70,6 +70,12 @@ async fn serve(
     let builder = Broker::builder()
         .config(loaded.settings.broker.clone())
         .version(&format!("martlet version {VERSION}"));
+    // An authority may take its time.
+    #[cfg(feature = "acme")]
+    tokio::select! {
+        looked = crate::certificate::look_after(&loaded.settings.program.acme) => looked?,
+        signal = second(&mut signals) => return Ok(ExitCode::from(signal.exit_code())),
+    }
     // Opening a store makes it and fires wills that are due: not for a broker that cannot listen.
     if let Some(error) = check::unusable_files(&loaded.settings.program).first() {
         return Err(format!("error: {error}").into());

@@ -42,14 +42,20 @@ pub fn run(args: &CheckArgs) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// What is wrong with the files that listeners need: certificates, keys and revocation lists.
+/// What is wrong with the files that listeners need: certificates, keys and revocation lists; or with the wish to obtain them.
 pub fn unusable_files(program: &Program) -> Vec<String> {
     let mut errors = Vec::new();
+    if program.acme.is_wanted() && !cfg!(feature = "acme") {
+        errors.push("`acme.domains`: this build obtains no certificates (feature acme)".to_owned());
+    }
     for listener in &program.listeners {
         let tls = listener
             .url
             .parse::<martlet_transport::ListenAddress>()
             .is_ok_and(|address| address.is_tls());
+        if program.acme.will_make(&listener.tls.cert) {
+            continue;
+        }
         if tls && let Err(error) = listener.tls.options().check() {
             errors.push(format!("listener {}: {error}", listener.id_or_derived()));
         }

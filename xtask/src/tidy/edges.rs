@@ -23,6 +23,7 @@ const EDGES: &[(&str, Allowed)] = &[
     ("sync", Allowed::Only(&[])),
     ("storage", Allowed::Only(&["codec", "topic", "sync"])),
     ("storage-embedded", Allowed::Only(&["storage"])),
+    ("acme", Allowed::Only(&[])),
     ("storage-redis", Allowed::Only(&["storage"])),
     ("storage-rocksdb", Allowed::Only(&["storage"])),
     (
@@ -73,6 +74,7 @@ const OUTSIDE: &[(&str, &[&str], &str)] = &[
             "client",
             "bench",
             "cli",
+            "acme",
             "broker-bin",
             "instructions",
             "interop",
@@ -82,7 +84,7 @@ const OUTSIDE: &[(&str, &[&str], &str)] = &[
     ),
     (
         "tracing",
-        &["transport", "broker", "cli", "broker-bin"],
+        &["transport", "broker", "cli", "acme", "broker-bin"],
         "this crate returns values, its caller logs",
     ),
     (

@@ -1,5 +1,6 @@
 //! The `martlet` program as its users meet it: as a process.
 
+mod acme;
 #[cfg(unix)]
 mod activation;
 mod bench;

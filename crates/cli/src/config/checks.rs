@@ -7,6 +7,7 @@ use martlet_broker::auth::StaticAuth;
 use martlet_broker::config::{Config, Rights, User};
 use martlet_topic::TopicFilter;
 
+use super::acme;
 use super::listener_checks;
 use super::problem::Problem;
 use super::settings::Settings;
@@ -105,6 +106,7 @@ fn program(settings: &Settings, checker: &mut Checker<'_>) {
         &WORKER_THREADS_MAX,
     );
     storage::check(&program.storage, checker);
+    acme::check(&program.acme, checker);
     if let Some((message, help)) = log_level_problem(&program.log.level) {
         checker.add("log.level", message).help = help;
     }

@@ -4,6 +4,7 @@
 //! the flag), and so that the effective configuration can be printed with origins. All problems are told at once.
 //! A configuration is either right as a whole or refused; nothing here starts or changes anything.
 
+mod acme;
 mod checks;
 mod de;
 mod explain;
@@ -17,6 +18,7 @@ mod storage;
 mod suggest;
 mod tree;
 
+pub use acme::{Acme, AcmeChallenge};
 pub(crate) use listener_checks::is_loopback;
 pub use print::{Format, PrintOptions};
 pub use problem::{Place, Problem, Problems, Source};

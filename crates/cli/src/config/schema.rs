@@ -8,12 +8,13 @@ use martlet_broker::config::{Config, ListenerMqtt, User};
 use super::settings::{CertAndKey, Listener, ListenerTls, Program, Settings};
 
 /// The top-level keys of [`Program`]; all others belong to the broker.
-pub(crate) const PROGRAM_KEYS: [&str; 6] = [
+pub(crate) const PROGRAM_KEYS: [&str; 7] = [
     "pid_file",
     "shutdown_grace",
     "worker_threads",
     "log",
     "storage",
+    "acme",
     "listeners",
 ];
 

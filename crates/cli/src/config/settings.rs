@@ -10,6 +10,7 @@ use martlet_transport::{
 };
 use serde::{Deserialize, Serialize};
 
+use super::acme::Acme;
 pub use super::storage::Storage;
 
 /// Everything that can be set. In a file the tables of [`Config`] stand at the top, beside those of [`Program`].
@@ -36,6 +37,8 @@ pub struct Program {
     pub log: Log,
     /// Where messages and sessions are kept.
     pub storage: Storage,
+    /// A certificate from an authority that speaks ACME. Default none.
+    pub acme: Acme,
     /// Where clients connect. Default `tcp://127.0.0.1:1883` and `ws://127.0.0.1:8083`.
     pub listeners: Vec<Listener>,
 }
@@ -52,6 +55,7 @@ impl Default for Program {
             worker_threads: 0,
             log: Log::default(),
             storage: Storage::default(),
+            acme: Acme::default(),
             listeners: vec![
                 listener("tcp://127.0.0.1:1883"),
                 listener("ws://127.0.0.1:8083"),

@@ -8,7 +8,7 @@ use crate::config::{Loaded, load};
 use crate::logging::LogHandle;
 
 /// Keys, or tables by their names, that are looked at only when the process starts.
-const AT_START: [&str; 8] = [
+const AT_START: [&str; 9] = [
     "pid_file",
     "log.format",
     "storage.backend",
@@ -17,6 +17,7 @@ const AT_START: [&str; 8] = [
     "storage.fsync",
     "storage.fsync_interval",
     "storage.reserve",
+    "acme",
 ];
 
 /// Reads the configuration again and applies it; returns the one that is in force afterwards.
