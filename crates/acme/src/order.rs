@@ -1,6 +1,6 @@
 //! One order, from the account to the chain.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use instant_acme::{
     Account, AccountBuilder, AccountCredentials, AuthorizationStatus, Error, Identifier,
@@ -37,16 +37,24 @@ pub(crate) async fn obtain(settings: &Settings) -> Result<String, AcmeError> {
 
 async fn order(settings: &Settings) -> Result<String, AcmeError> {
     let asked = |what| move |error: Error| refused(settings, what, &error);
-    let account = account(settings).await?;
     let domains: Vec<Identifier> = settings
         .domains
         .iter()
         .map(|domain| Identifier::Dns(domain.clone()))
         .collect();
-    let mut order = account
-        .new_order(&NewOrder::new(&domains))
-        .await
-        .map_err(asked("a new order"))?;
+    let wanted = NewOrder::new(&domains);
+    let kept = match kept_account(settings).await? {
+        Some(account) => match account.new_order(&wanted).await {
+            Err(error) if is_forgotten(&error) => None,
+            ordered => Some(ordered),
+        },
+        None => None,
+    };
+    let ordered = match kept {
+        Some(ordered) => ordered,
+        None => new_account(settings).await?.new_order(&wanted).await,
+    };
+    let mut order = ordered.map_err(asked("a new order"))?;
     // Nobody needs to come where everything was proved a short time ago.
     if order.state().status == OrderStatus::Pending {
         let door = Door::open(settings.challenge, settings.listen).await?;
@@ -83,18 +91,35 @@ fn builder(settings: &Settings) -> Result<AccountBuilder, AcmeError> {
     .map_err(|error| refused(settings, "a connection", &error))
 }
 
-/// The account that was used before, or a new one.
-async fn account(settings: &Settings) -> Result<Account, AcmeError> {
-    let path = settings.folder.join("account.json");
-    let saved = files::read(&path)?
+fn account_file(settings: &Settings) -> PathBuf {
+    settings.folder.join("account.json")
+}
+
+/// The account that was used before. One that cannot be read, or is another authority's, is none.
+async fn kept_account(settings: &Settings) -> Result<Option<Account>, AcmeError> {
+    let saved = files::read(&account_file(settings))?
         .and_then(|bytes| serde_json::from_slice::<Saved>(&bytes).ok())
         .filter(|saved| saved.directory == settings.directory);
-    if let Some(saved) = saved {
-        return builder(settings)?
-            .from_credentials(saved.credentials)
-            .await
-            .map_err(|error| refused(settings, "the account", &error));
-    }
+    let Some(saved) = saved else {
+        return Ok(None);
+    };
+    builder(settings)?
+        .from_credentials(saved.credentials)
+        .await
+        .map(Some)
+        .map_err(|error| refused(settings, "the account", &error))
+}
+
+/// Whether the authority does not know the account any more (RFC 8555, section 6.7), as one that was set up anew.
+fn is_forgotten(error: &Error) -> bool {
+    let Error::Api(problem) = error else {
+        return false;
+    };
+    problem.r#type.as_deref() == Some("urn:ietf:params:acme:error:accountDoesNotExist")
+}
+
+/// Makes an account, and keeps it.
+async fn new_account(settings: &Settings) -> Result<Account, AcmeError> {
     let contact: Vec<&str> = settings.contact.iter().map(String::as_str).collect();
     let wanted = NewAccount {
         contact: &contact,
@@ -111,7 +136,7 @@ async fn account(settings: &Settings) -> Result<Account, AcmeError> {
     };
     let text =
         serde_json::to_vec_pretty(&saved).map_err(|error| AcmeError::Crypto(error.to_string()))?;
-    files::replace(&path, &text)?;
+    files::replace(&account_file(settings), &text)?;
     Ok(account)
 }
 

@@ -175,6 +175,18 @@ async fn other_names_are_another_certificate() {
     assert_eq!(ground.authority.accounts(), 2);
 }
 
+#[tokio::test]
+async fn an_account_that_the_authority_forgot_is_made_anew() {
+    let ground = Ground::new(Challenge::Http01).await;
+    let keeper = ground.keeper();
+    keeper.renew().await.unwrap();
+    ground.authority.forget_accounts();
+    keeper.renew().await.unwrap();
+    keeper.renew().await.unwrap();
+    assert_eq!(ground.authority.issued(), 3);
+    assert_eq!(ground.authority.accounts(), 1, "the new one is kept");
+}
+
 /// What is said when the settings are changed so, and that the certificate stays.
 async fn complains(change: impl FnOnce(&mut Settings), is_it: impl FnOnce(&AcmeError) -> bool) {
     let mut ground = Ground::new(Challenge::Http01).await;

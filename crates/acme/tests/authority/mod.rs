@@ -119,6 +119,10 @@ impl Authority {
         self.state.lock().unwrap().lives.push((before, after));
     }
 
+    pub(crate) fn forget_accounts(&self) {
+        self.state.lock().unwrap().accounts.clear();
+    }
+
     pub(crate) fn accounts(&self) -> usize {
         self.state.lock().unwrap().accounts.len()
     }
