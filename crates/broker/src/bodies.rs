@@ -18,6 +18,12 @@ impl Core {
     /// bodies that are needed are read.
     #[inline]
     pub(crate) fn after(&self, session: &Arc<Session>, effects: &mut Effects, counts: &mut Local) {
+        if !effects.is_empty() {
+            self.after_some(session, effects, counts);
+        }
+    }
+
+    fn after_some(&self, session: &Arc<Session>, effects: &mut Effects, counts: &mut Local) {
         if !effects.need_bodies.is_empty() {
             self.read_bodies(session, std::mem::take(&mut effects.need_bodies));
         }

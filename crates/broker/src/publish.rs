@@ -471,10 +471,12 @@ impl Core {
                     effects,
                 ),
             };
-            self.settle(session, outbox, effects, now);
-            if offered == Offered::Queued && session.durable && !outbox.connected {
-                let bytes = publication.topic.len() + publication.props.len();
-                bodies::spill_if_grown(&mut outbox.half, bytes + publication.payload.len());
+            if !matches!(offered, Offered::Sent) {
+                self.settle(session, outbox, effects, now);
+                if offered == Offered::Queued && session.durable && !outbox.connected {
+                    let bytes = publication.topic.len() + publication.props.len();
+                    bodies::spill_if_grown(&mut outbox.half, bytes + publication.payload.len());
+                }
             }
             let waker = session.wake_owner(outbox, now);
             let pressed = outbox.is_under_pressure(pressure_at);
@@ -491,6 +493,28 @@ impl Core {
             session.set_availability(Availability::Full);
             sink.pressure.get_or_insert_with(|| Arc::clone(session));
         }
+        if matches!(offered, Offered::Sent) {
+            debug_assert!(
+                sink.effects.is_empty(),
+                "what is sent at once has no effects"
+            );
+            let qos = publication.head.qos.min(delivery.qos);
+            sink.counts.publish_sent(qos, publication.payload.len(), 1);
+            return Delivered::Sent;
+        }
+        self.not_sent(session, publication, offered, sink, now)
+    }
+
+    /// What follows where a message did not go out at once.
+    fn not_sent(
+        &self,
+        session: &Arc<Session>,
+        publication: &Publication<'_>,
+        offered: Offered,
+        sink: &mut Sink,
+        now: Timestamp,
+    ) -> Delivered {
+        let effects = &mut sink.effects;
         let dropped = match offered {
             Offered::Dropped(reason) => Some(reason),
             _ => effects.dropped.first().map(|(_, reason)| *reason),
@@ -502,14 +526,7 @@ impl Core {
         }
         self.after(session, effects, &mut sink.counts);
         match offered {
-            Offered::Sent => {
-                sink.counts.publish_sent(
-                    publication.head.qos.min(delivery.qos),
-                    publication.payload.len(),
-                    1,
-                );
-                Delivered::Sent
-            }
+            Offered::Sent => Delivered::Sent,
             Offered::Queued => Delivered::Queued,
             Offered::Dropped(reason) => {
                 sink.counts.dropped(reason);

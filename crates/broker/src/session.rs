@@ -229,6 +229,7 @@ impl Session {
     }
 
     /// Runs `f` under the outbox lock; `None` when a panic under the lock made its content suspect.
+    #[inline]
     pub(crate) fn with_outbox<R>(&self, f: impl FnOnce(&mut Outbox) -> R) -> Option<R> {
         let mut outbox = self.outbox.lock();
         if outbox.poisoned {
@@ -273,6 +274,7 @@ impl Session {
 
     /// The owner to wake because something was appended, unless it is awake or was woken already. Under the outbox
     /// lock.
+    #[inline]
     pub(crate) fn wake_owner(&self, outbox: &mut Outbox, now: Timestamp) -> Option<Waker> {
         if !outbox.idle || !outbox.out.has_output() {
             return None;
@@ -351,7 +353,11 @@ impl Outbox {
     }
 
     /// Moves `bytes` to the end of the output of `lane`; an empty output just takes the buffer over.
+    #[inline]
     pub(crate) fn append(&mut self, lane: u8, bytes: &mut Vec<u8>) {
+        if bytes.is_empty() {
+            return;
+        }
         let out = self.out.lane_mut(lane);
         if out.is_empty() {
             std::mem::swap(out.inline(), bytes);

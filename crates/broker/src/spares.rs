@@ -41,10 +41,14 @@ impl Spares {
     }
 
     /// Takes a buffer back.
-    pub(crate) fn give(&mut self, mut buffer: Vec<u8>, shared: &SharedSpares) {
-        if !(NEW_BYTES..=KEPT_BYTES).contains(&buffer.capacity()) {
-            return;
+    #[inline]
+    pub(crate) fn give(&mut self, buffer: Vec<u8>, shared: &SharedSpares) {
+        if (NEW_BYTES..=KEPT_BYTES).contains(&buffer.capacity()) {
+            self.keep(buffer, shared);
         }
+    }
+
+    fn keep(&mut self, mut buffer: Vec<u8>, shared: &SharedSpares) {
         buffer.clear();
         if self.0.len() >= OWN_MAX {
             let mut shared = shared.0.lock();

@@ -43,9 +43,12 @@ impl WakeBatch {
         self.0.push(waker);
     }
 
+    #[inline]
     pub(crate) fn fire(&mut self) {
-        for waker in self.0.drain(..) {
-            waker.wake();
+        if !self.0.is_empty() {
+            for waker in self.0.drain(..) {
+                waker.wake();
+            }
         }
     }
 }

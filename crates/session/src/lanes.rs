@@ -71,6 +71,7 @@ impl Lanes {
     }
 
     /// The lane of `topic`: of several that are bound to it, the lowest.
+    #[cold]
     pub(crate) fn of(&self, topic: &str) -> u8 {
         let mut found = u8::MAX;
         self.bound

@@ -107,7 +107,7 @@ pub enum DropReason {
 /// What became of an offered message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Offered {
-    /// Encoded for the client.
+    /// Encoded for the client; nothing was added to [`Effects`].
     Sent,
     /// Kept for later; also a QoS 2 message of a durable session that waits for its commit.
     Queued,
@@ -173,6 +173,7 @@ impl Sent {
 
 impl Effects {
     /// Whether there is nothing to do.
+    #[inline]
     pub fn is_empty(&self) -> bool {
         self.ops.is_empty()
             && self.dropped.is_empty()

@@ -90,6 +90,16 @@ impl OutBuf {
         }
     }
 
+    /// The lane of messages of `topic`, and its output.
+    #[inline]
+    pub(crate) fn of_topic(&mut self, topic: &str) -> (u8, &mut OutBuf) {
+        if self.lanes.is_none() {
+            return (MAIN_LANE, self);
+        }
+        let lane = self.lane_of(topic);
+        (lane, self.lane_mut(lane))
+    }
+
     /// The output of `lane`; of the main one if that is not open.
     #[inline]
     pub fn lane(&self, lane: u8) -> &OutBuf {
@@ -128,16 +138,24 @@ impl OutBuf {
     #[inline]
     pub fn has_output_besides(&self, besides: u32) -> bool {
         let counts = |lane: u8, out: &OutBuf| besides & 1 << lane == 0 && !out.is_empty();
-        let of_others = |lanes: &Lanes| lanes.iter().any(|(lane, out)| counts(lane, out));
-        counts(MAIN_LANE, self) || self.lanes.as_deref().is_some_and(of_others)
+        counts(MAIN_LANE, self) || self.any_further(|lane, out| counts(lane, out))
     }
 
     /// Whether at least `bytes` are pending in the main lane, or the part of it that is a further lane's in one of those.
     #[inline]
     pub fn is_above(&self, bytes: usize) -> bool {
-        let share = bytes / LANE_SHARE;
-        let of_others = |lanes: &Lanes| lanes.iter().any(|(_, out)| out.pending_bytes() >= share);
-        self.pending_bytes() >= bytes || self.lanes.as_deref().is_some_and(of_others)
+        self.pending_bytes() >= bytes
+            || self.any_further(|_, out| out.pending_bytes() >= bytes / LANE_SHARE)
+    }
+
+    /// Whether `f` holds for any further lane. Asked for each message, of clients that mostly have none.
+    #[inline]
+    fn any_further(&self, f: impl Fn(u8, &OutBuf) -> bool) -> bool {
+        #[cold]
+        fn any(lanes: &Lanes, f: impl Fn(u8, &OutBuf) -> bool) -> bool {
+            lanes.iter().any(|(lane, out)| f(lane, out))
+        }
+        self.lanes.as_deref().is_some_and(|lanes| any(lanes, f))
     }
 }
 
@@ -193,6 +211,7 @@ impl OutBuf {
 
     /// Hands the waiting bytes to a writer; they stay counted as pending until confirmed.
     /// `spare` gives its capacity back to `self`.
+    #[inline]
     pub fn take(&mut self, mut spare: Vec<u8>) -> Chunk {
         spare.clear();
         let left = self.len();
@@ -242,6 +261,7 @@ pub struct Chunk {
 
 impl Chunk {
     /// Whether everything has been consumed.
+    #[inline]
     pub fn is_empty(&self) -> bool {
         self.left == 0
     }
@@ -251,31 +271,17 @@ impl Chunk {
         self.left
     }
 
+    /// What is left, where it is in one piece.
+    #[inline]
+    pub fn contiguous(&self) -> Option<&[u8]> {
+        self.shared
+            .is_empty()
+            .then(|| self.inline.get(self.inline_done..).unwrap_or_default())
+    }
+
     /// Fills `slices` from the front with non-empty slices, returns how many were filled.
     pub fn slices<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
-        let mut filled = 0;
-        let mut inline_from = self.inline_done;
-        let mut shared_from = self.shared_done;
-        let mut put = |bytes: &'a [u8]| {
-            if bytes.is_empty() {
-                return true;
-            }
-            let Some(slot) = slices.get_mut(filled) else {
-                return false;
-            };
-            *slot = IoSlice::new(bytes);
-            filled += 1;
-            true
-        };
-        for shared in &self.shared[self.next..] {
-            if !put(&self.inline[inline_from..shared.at]) || !put(&shared.bytes()[shared_from..]) {
-                return filled;
-            }
-            inline_from = shared.at;
-            shared_from = 0;
-        }
-        put(&self.inline[inline_from..]);
-        filled
+        self.slices_within(slices, usize::MAX)
     }
 
     /// Copies the bytes from `at` on, as far as `into` and they reach; returns how many. It looks at all that lies before.
@@ -304,18 +310,24 @@ impl Chunk {
     pub fn slices_within<'a>(&'a self, slices: &mut [IoSlice<'a>], bytes: usize) -> usize {
         let mut left = bytes;
         let mut filled = 0;
+        // Whether there is room for more.
         let mut put = |bytes: &'a [u8]| {
             let bytes = &bytes[..bytes.len().min(left)];
-            if let (Some(slot), false) = (slices.get_mut(filled), bytes.is_empty()) {
+            if !bytes.is_empty() {
+                let Some(slot) = slices.get_mut(filled) else {
+                    return false;
+                };
                 *slot = IoSlice::new(bytes);
-                left -= bytes.len();
                 filled += 1;
+                left -= bytes.len();
             }
+            left > 0
         };
         let (mut inline_from, mut shared_from) = (self.inline_done, self.shared_done);
         for shared in &self.shared[self.next..] {
-            put(&self.inline[inline_from..shared.at]);
-            put(&shared.bytes()[shared_from..]);
+            if !put(&self.inline[inline_from..shared.at]) || !put(&shared.bytes()[shared_from..]) {
+                return filled;
+            }
             (inline_from, shared_from) = (shared.at, 0);
         }
         put(&self.inline[inline_from..]);
@@ -351,6 +363,7 @@ impl Chunk {
     }
 
     /// The emptied buffer with its capacity, for reuse.
+    #[inline]
     pub fn into_spare(self) -> Vec<u8> {
         let mut spare = self.inline;
         spare.clear();
@@ -407,6 +420,19 @@ mod tests {
         out.put_shared(message(b"third"), 1);
         out.put(b"end");
         out
+    }
+
+    #[test]
+    fn a_chunk_is_in_one_piece_where_nothing_shared_is_left() {
+        let mut out = OutBuf::new();
+        out.put(b"ab");
+        assert_eq!(out.take(Vec::new()).contiguous(), Some(&b"ab"[..]));
+        let mut chunk = filled().take(Vec::new());
+        assert_eq!(chunk.contiguous(), None);
+        chunk.advance(20);
+        assert_eq!(chunk.contiguous(), Some(&b"end"[..]));
+        chunk.advance(1);
+        assert_eq!(chunk.contiguous(), Some(&b"nd"[..]));
     }
 
     #[test]

@@ -56,13 +56,10 @@ fn submit(peer: &mut Peer, lsn: u64) -> Vec<StoreOp> {
 }
 
 fn release(peer: &mut Peer, watermark: u64) -> String {
-    let appended = peer
-        .half
+    peer.half
         .release(peer.now, Lsn::new(watermark), &mut peer.out, &mut peer.fx);
     assert_eq!(peer.half.check(), Ok(()));
-    let read = peer.read_names();
-    assert_eq!(appended, !read.is_empty());
-    read
+    peer.read_names()
 }
 
 #[test]

@@ -3,12 +3,13 @@
 use std::collections::VecDeque;
 
 use martlet_codec::{Ack, AckKind, Packet, PacketId, Props, PropsBuf, ReasonCode};
-use martlet_session::{AckError, Acked, Effects};
+use martlet_session::{AckError, Acked};
 use martlet_storage::{Lsn, StoreOp, Timestamp};
 use martlet_sync::Planted;
 use martlet_transport::ByteStream;
 
 use super::{Connection, End, Violation};
+use crate::work::Sink;
 
 /// Acknowledgements that may wait for a commit before reading stops (rule 8).
 const WAITING_MAX: usize = 4_096;
@@ -199,13 +200,17 @@ impl<S: ByteStream> Connection<S> {
     }
 
     /// An acknowledgement from the client.
-    pub(super) fn on_ack(&mut self, ack: &Ack<'_>, now: Timestamp) -> Result<(), End> {
+    pub(super) fn on_ack(
+        &mut self,
+        ack: &Ack<'_>,
+        sink: &mut Sink,
+        now: Timestamp,
+    ) -> Result<(), End> {
         if ack.kind == AckKind::PubRel {
             self.on_pubrel(ack.id);
             return Ok(());
         }
         let core = &self.core;
-        let mut effects = Effects::default();
         let acked = self.session.with_outbox(|outbox| {
             if outbox.epoch != self.epoch {
                 return None;
@@ -217,15 +222,15 @@ impl<S: ByteStream> Connection<S> {
                 ack.id,
                 ack.reason,
                 &mut outbox.out,
-                &mut effects,
+                &mut sink.effects,
             );
-            core.settle(&self.session, outbox, &mut effects, now);
+            core.settle(&self.session, outbox, &mut sink.effects, now);
             if outbox.out.has_output() {
                 self.session.nudge();
             }
             Some(acked)
         });
-        core.after_alone(&self.session, &mut effects);
+        core.after(&self.session, &mut sink.effects, &mut sink.counts);
         match acked {
             Some(Some(Ok(Acked::Unknown))) => {
                 tracing::debug!(event = "ack_unknown", client = %self.session.client_id, kind = ?ack.kind, packet_id = ack.id.get());

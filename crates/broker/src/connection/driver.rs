@@ -2,14 +2,13 @@
 
 use std::{
     future::Future,
-    io::IoSlice,
     pin::Pin,
     sync::{Arc, atomic::Ordering},
     task::{Context, Poll, ready},
 };
 
 use martlet_codec::{Frame, Packet, PacketBuf, Props, ReasonCode, Split, Version, split};
-use martlet_session::{Chunk, InboundAliases, MAIN_LANE, ReceiveQuota};
+use martlet_session::{Chunk, Effects, InboundAliases, MAIN_LANE, ReceiveQuota};
 use martlet_storage::Timestamp;
 use martlet_sync::Planted;
 use martlet_transport::ByteStream;
@@ -37,9 +36,6 @@ use crate::{
 
 /// Output and input alternate this often before other tasks get their turn.
 const ROUNDS: usize = 8;
-
-/// Segments handed to one vectored write; Linux takes up to 1,024, and 64 cover a 256 KiB chunk of 4 KiB bodies.
-const SLICES: usize = 64;
 
 /// Own acknowledgements waiting for the socket above which reading stops (rule 8).
 const LOCAL_BYTES_MAX: usize = 64 << 10;
@@ -254,16 +250,7 @@ impl<S: ByteStream> Connection<S> {
             } else {
                 usize::MAX
             };
-            let written = {
-                let mut slices = [IoSlice::new(&[]); SLICES];
-                let filled = if metered {
-                    self.lane.chunk.slices_within(&mut slices, allowed)
-                } else {
-                    self.lane.chunk.slices(&mut slices)
-                };
-                Pin::new(&mut self.lane.stream).poll_write_vectored(cx, &slices[..filled])
-            };
-            match written {
+            match self.lane.poll_write(cx, allowed) {
                 Poll::Ready(Ok(0)) => return Err(End::PeerClosed),
                 Poll::Ready(Ok(bytes)) => {
                     self.core.counters.bytes_sent(bytes);
@@ -331,7 +318,8 @@ impl<S: ByteStream> Connection<S> {
         let (number, is_main) = (*number, *number == MAIN_LANE);
         let blocked = streams.as_ref().map_or(u32::MAX, |streams| streams.blocked);
         let woken = std::mem::take(resting_waker) != 0 && local.is_empty();
-        let mut effects = martlet_session::Effects::default();
+        // Seldom needed, and large.
+        let mut effects: Option<Box<Effects>> = None;
         let mut emptied = Vec::new();
         let taken = session.with_outbox(|outbox| {
             check_owner(outbox, *epoch)?;
@@ -339,11 +327,14 @@ impl<S: ByteStream> Connection<S> {
                 outbox.wrote(number, *confirm, now);
                 *confirm = 0;
             }
-            core.release(session, outbox, &mut effects, now);
+            if outbox.half.waits_for().is_some() {
+                core.release(session, outbox, effects.get_or_insert_default(), now);
+            }
             outbox.append(number, local);
             if outbox.half.has_queued() {
-                outbox.half.pump(now, &mut outbox.out, &mut effects);
-                core.settle(session, outbox, &mut effects, now);
+                let effects = effects.get_or_insert_default();
+                outbox.half.pump(now, &mut outbox.out, effects);
+                core.settle(session, outbox, effects, now);
             }
             if !outbox.waiting.is_empty() && outbox.has_drained(pressure / 2) {
                 for waiting in outbox.waiting.drain(..) {
@@ -383,7 +374,9 @@ impl<S: ByteStream> Connection<S> {
         if Planted::LostWake.is_active() && *resting_waker != 0 {
             session.rest();
         }
-        core.after_alone(session, &mut effects);
+        if let Some(effects) = &mut effects {
+            core.after_alone(session, effects);
+        }
         let (more, queued) = taken.unwrap_or_else(|| Err(suspect()))?;
         if queued == 0 {
             session.set_availability(crate::router::Availability::Online);
@@ -451,6 +444,7 @@ impl<S: ByteStream> Connection<S> {
 
     // ---------------------------------------------------------------- input
 
+    #[inline]
     pub(super) fn poll_input(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), End>> {
         if self.lane.parked.is_some() {
             // What was decided may have brought output.
@@ -638,7 +632,7 @@ impl<S: ByteStream> Connection<S> {
             check_user_properties(&self.core, &self.config, props)?;
         }
         match packet {
-            Packet::Ack(ack) => self.on_ack(&ack, now)?,
+            Packet::Ack(ack) => self.on_ack(&ack, &mut work.sink, now)?,
             Packet::PingReq => self.lane.local.extend_from_slice(&[0xD0, 0]),
             Packet::Subscribe(subscribe) => return self.on_subscribe(&subscribe, frame),
             Packet::Unsubscribe(unsubscribe) => self.on_unsubscribe(&unsubscribe)?,

@@ -130,18 +130,24 @@ impl Counters {
 
     /// Counts the packets in `bytes`, which are whole ones other than PUBLISH, on their way to a client.
     pub fn packets_sent(&self, bytes: &[u8]) {
-        let mut kinds = [0_u64; PACKET_TYPES];
         let mut rest = bytes;
+        // Mostly they are all of one kind.
+        let (mut kind, mut count) = (0, 0);
         while let Some((first, length)) = rest.split_first() {
-            kinds[usize::from(first >> 4)] += 1;
+            if first >> 4 != kind {
+                self.add_packets_sent(kind, count);
+                (kind, count) = (first >> 4, 0);
+            }
+            count += 1;
             rest = after_body(length);
         }
-        for (kind, count) in kinds
-            .into_iter()
-            .enumerate()
-            .filter(|(_, count)| *count > 0)
-        {
-            self.add(PACKETS_OUT + kind, count);
+        self.add_packets_sent(kind, count);
+    }
+
+    #[inline]
+    fn add_packets_sent(&self, kind: u8, count: u64) {
+        if count > 0 {
+            self.add(PACKETS_OUT + usize::from(kind & 0x0F), count);
         }
     }
 

@@ -275,26 +275,18 @@ impl Outbound {
         self.held.front()?.lsn
     }
 
-    /// Everything up to `watermark` is committed: sends what waited for it. Returns whether anything was
-    /// appended to `out`.
-    pub fn release(
-        &mut self,
-        now: Timestamp,
-        watermark: Lsn,
-        out: &mut OutBuf,
-        fx: &mut Effects,
-    ) -> bool {
-        let before = fx.sent;
+    /// Everything up to `watermark` is committed: sends what waited for it.
+    pub fn release(&mut self, now: Timestamp, watermark: Lsn, out: &mut OutBuf, fx: &mut Effects) {
         while let Some(&Held { lsn: Some(lsn), id }) = self.held.front()
             && lsn <= watermark
         {
             self.held.pop_front();
             self.release_one(now, id, out, fx);
         }
-        fx.sent != before
     }
 
     /// Whether [`Outbound::pump`] would have work once output drains or acknowledgements come.
+    #[inline]
     pub fn has_queued(&self) -> bool {
         !self.queue.is_empty() || !self.inflight.all_resent()
     }

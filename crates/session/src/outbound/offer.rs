@@ -88,17 +88,10 @@ impl Outbound {
             );
             return Offered::Queued;
         }
-        let lane = out.lane_of(publication.topic);
+        let (lane, out) = out.of_topic(publication.topic);
+        let to = (lane, out);
         if self
-            .encode_publication(
-                now,
-                &ready,
-                publication,
-                qos,
-                delivery,
-                Some(id),
-                (lane, out),
-            )
+            .encode_publication(now, &ready, publication, qos, delivery, Some(id), to)
             .is_err()
         {
             return self.refuse(qos, publication.head.id, DropReason::PacketTooLarge, fx);
@@ -134,12 +127,12 @@ impl Outbound {
             // Those that waited while the client was away go first [MQTT-4.6.0-6].
             return self.enqueue(now, publication, qos, delivery, share, fx);
         }
-        let lane = out.lane_of(publication.topic);
+        let (lane, out) = out.of_topic(publication.topic);
         let pending_bytes_max = match lane {
             MAIN_LANE => self.limits.pending_bytes_max,
             _ => self.limits.pending_bytes_max / LANE_SHARE,
         };
-        if out.lane(lane).pending_bytes() > pending_bytes_max {
+        if out.pending_bytes() > pending_bytes_max {
             return Offered::Dropped(DropReason::PendingBytesFull);
         }
         let to = (lane, out);
@@ -158,10 +151,11 @@ impl Outbound {
 
     /// Encodes the publication for this client: from the template that all receivers of its layout share,
     /// unless it needs properties of its own.
-    #[inline]
+    #[inline(always)]
     #[expect(
+        clippy::inline_always,
         clippy::too_many_arguments,
-        reason = "what a packet is made of; a struct would be built per delivery"
+        reason = "what a packet is made of, for each delivery; the compiler would hand it over in memory"
     )]
     fn encode_publication(
         &mut self,
@@ -179,8 +173,6 @@ impl Outbound {
         let own_properties =
             v5 && (self.aliases.is_some() || !delivery.subscription_ids.is_empty());
         if own_properties || self.mount.is_some() {
-            let shared = publication.payload.len() >= share_from;
-            let message = shared.then(|| publication.message().clone());
             let head = PublishHead {
                 v5,
                 first,
@@ -192,12 +184,7 @@ impl Outbound {
                 props: publication.props,
                 payload_len: publication.payload.len(),
             };
-            let payload = message
-                .as_ref()
-                .map_or(Payload::Copied(publication.payload), Payload::Shared);
-            let mount = self.mount.as_ref();
-            let aliases = self.aliases.as_deref_mut();
-            return encode_direct(head, payload, link, mount, aliases, (lane, out));
+            return self.encode_own(link, publication, head, (lane, out));
         }
         let template = publication
             .template(v5, id.is_some(), now, share_from)
@@ -205,7 +192,6 @@ impl Outbound {
         if template.packet_len > link.packet_bytes_max as usize {
             return Err(TooLarge);
         }
-        let out = out.lane_mut(lane);
         let inline = out.inline();
         let start = inline.len();
         inline.extend_from_slice(&template.bytes);
@@ -220,6 +206,24 @@ impl Outbound {
             out.put_shared(message, from);
         }
         Ok(())
+    }
+
+    /// Encodes a packet that no other receiver gets.
+    fn encode_own(
+        &mut self,
+        link: &Link,
+        publication: &mut Publication<'_>,
+        head: PublishHead<'_>,
+        to: (u8, &mut OutBuf),
+    ) -> Result<(), TooLarge> {
+        let shared = head.payload_len >= self.limits.share_from_bytes;
+        let payload = if shared {
+            Payload::Shared(publication.message())
+        } else {
+            Payload::Copied(publication.payload)
+        };
+        let (mount, aliases) = (self.mount.as_ref(), self.aliases.as_deref_mut());
+        encode_direct(head, payload, link, mount, aliases, to)
     }
 
     /// Lets `messages` more wait than the limits say, until told otherwise; the limit in bytes stays. For a client that

@@ -25,15 +25,19 @@ pub(super) enum Payload<'a> {
 }
 
 impl Outbound {
-    /// Sends what window and `encode_ahead_bytes` allow; call after output was written. Returns whether
-    /// anything was appended.
-    pub fn pump(&mut self, now: Timestamp, out: &mut OutBuf, fx: &mut Effects) -> bool {
-        let Some(link) = self.link else { return false };
-        let before = fx.sent;
+    /// Sends what window and `encode_ahead_bytes` allow; call after output was written.
+    #[inline]
+    pub fn pump(&mut self, now: Timestamp, out: &mut OutBuf, fx: &mut Effects) {
+        if self.has_queued() {
+            self.pump_more(now, out, fx);
+        }
+    }
+
+    fn pump_more(&mut self, now: Timestamp, out: &mut OutBuf, fx: &mut Effects) {
+        let Some(link) = self.link else { return };
         if self.resend(now, &link, out, fx) {
             self.pump_queue(now, &link, out, fx);
         }
-        fx.sent != before
     }
 
     /// Goes on with the resends of this connection; whether they are complete.
@@ -91,7 +95,7 @@ impl Outbound {
                 ids,
             );
             let payload = payload_of(&message, self.limits.share_from_bytes);
-            let lane = out.lane_of(message.topic());
+            let (lane, out) = out.of_topic(message.topic());
             if encode_direct(
                 head,
                 payload,
@@ -255,7 +259,7 @@ impl Outbound {
         };
         let head = held_head(&message, &link, first, Some(id), now, ids);
         let payload = payload_of(&message, self.limits.share_from_bytes);
-        let lane = out.lane_of(message.topic());
+        let (lane, out) = out.of_topic(message.topic());
         if encode_direct(
             head,
             payload,
@@ -285,7 +289,7 @@ impl Outbound {
         let Body::Loaded(message) = &entry.body else {
             return Err(TooLarge);
         };
-        let lane = out.lane_of(message.topic());
+        let (lane, out) = out.of_topic(message.topic());
         let first = encode::first_byte(entry.qos(), entry.retain(), false);
         let ids: &[u32] = if link.version.is_v5() {
             entry.subscription_ids()
@@ -371,7 +375,6 @@ pub(super) fn encode_direct(
     aliases: Option<&mut super::Aliases>,
     (lane, out): (u8, &mut OutBuf),
 ) -> Result<(), TooLarge> {
-    let out = out.lane_mut(lane);
     // What one stream establishes another may not have seen yet, so that aliases are for the main lane only.
     let mut aliases = aliases.filter(|_| lane == MAIN_LANE);
     let local_props;

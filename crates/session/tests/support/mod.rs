@@ -198,10 +198,12 @@ impl Peer {
         acked
     }
 
+    /// Returns whether anything was appended.
     pub(crate) fn pump(&mut self) -> bool {
-        let appended = self.half.pump(self.now, &mut self.out, &mut self.fx);
+        let before = self.out.len();
+        self.half.pump(self.now, &mut self.out, &mut self.fx);
         self.check();
-        appended
+        self.out.len() != before
     }
 
     /// The client reads everything; the socket is empty afterwards.
