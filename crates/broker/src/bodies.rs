@@ -1,12 +1,12 @@
 //! Bodies of queued messages that only the store has: read when their turn comes, let go of when a session keeps too
-//! many in memory.
+//! many in memory. One that is damaged in the store costs itself, not those behind it.
 //!
 //! Deliberately absent: which bodies are needed, and how far ahead; see `martlet-session`.
 
 use std::sync::Arc;
 
 use martlet_session::{Effects, Outbound};
-use martlet_storage::MessageId;
+use martlet_storage::{MessageId, StorageError};
 
 use crate::{core::Core, counters::Local, session::Session, work::count_effects};
 
@@ -45,11 +45,21 @@ impl Core {
         let (committer, session) = (Arc::clone(&self.committer), Arc::clone(session));
         self.spawner.spawn_blocking(Box::new(move || {
             let mut bodies = Vec::with_capacity(ids.len());
-            let read = committer.read_bodies(&ids, &mut |id, message| bodies.push((id, message)));
-            if let Err(error) = read {
-                // The store stays the only one who has them; the next connection asks again.
-                tracing::error!(event = "bodies_unread", client = %session.client_id, %error, "queued messages cannot be read");
-                return;
+            for id in ids {
+                let read = committer.read_bodies(&[id], &mut |id, message| bodies.push((id, message)));
+                match read {
+                    Ok(()) => {}
+                    // It will not become whole by asking again, and those behind it must not wait for it for ever.
+                    Err(StorageError::Corrupt(damage)) => {
+                        tracing::error!(event = "body_damaged", client = %session.client_id, message = id.get(), %damage, "a queued message is damaged in the store and is given up");
+                        bodies.push((id, None));
+                    }
+                    Err(error) => {
+                        // The store stays the only one who has them; the next connection asks again.
+                        tracing::error!(event = "bodies_unread", client = %session.client_id, %error, "queued messages cannot be read");
+                        return;
+                    }
+                }
             }
             let mut effects = Effects::default();
             let woken = session.with_outbox(|outbox| {

@@ -22,7 +22,7 @@ use martlet_storage::{
 
 use crate::ground::{
     ack, connect_packet, connected, expect_ack, expect_silence, open, payload, publish, quiet,
-    send, subscribed,
+    send, send_subscribe, subscribed,
 };
 
 /// A clock that stands where the test puts it.
@@ -132,6 +132,7 @@ async fn sessions_queues_and_retained_messages_come_back_in_order() {
     let store = broker.counters().store;
     assert!(store.batches.sum() >= 300, "one for each message at least");
     assert_eq!(store.batches.count(), store.commit_micros.count());
+    assert!(store.records >= 600, "a body and a row for each");
     assert_eq!((store.stalls, store.backlog_bytes), (0, 0));
     let after = start(&crashed(&storage), 1);
     let mut sleeper = resumed(&after, "sleeper").await;
@@ -150,6 +151,75 @@ async fn sessions_queues_and_retained_messages_come_back_in_order() {
         assert!(text.starts_with(&format!("message {n} ")), "{n}: {text}");
         send(&mut sleeper, ack(AckKind::PubAck, id)).await;
     }
+}
+
+#[tokio::test]
+async fn a_subscription_that_was_refused_does_not_come_back() {
+    let storage = MemoryStorage::default();
+    let mut config = quiet();
+    config.anonymous.rights.deny_subscribe = vec!["secret/#".into()];
+    let broker = Broker::builder()
+        .config(config)
+        .seed(7)
+        .clock(Arc::new(Hand(AtomicU64::new(NOON))))
+        .store(storage.clone(), CommitOptions::default())
+        .expect("the store can be read")
+        .start()
+        .expect("sound settings");
+    let mut client = connected(&broker, "curious", false).await;
+    send_subscribe(&mut client, 1, "secret/#", QoS::AtLeastOnce).await;
+    let packet = client.receive().await.expect("SUBACK");
+    let Packet::SubAck(answer) = packet.packet() else {
+        panic!("{packet:?}")
+    };
+    assert_eq!(answer.codes.as_bytes(), [0x80]);
+    subscribed(&mut client, "t/#", QoS::AtLeastOnce).await;
+    // Where nothing is denied: what comes is what was stored.
+    let after = start(&crashed(&storage), 1);
+    let mut client = resumed(&after, "curious").await;
+    let mut publisher = connected(&after, "publisher", true).await;
+    for (n, topic) in [(1, "secret/1"), (2, "t/1")] {
+        send(&mut publisher, publish(topic, topic, QoS::AtLeastOnce, n)).await;
+        expect_ack(&mut publisher, AckKind::PubAck, n).await;
+    }
+    assert_eq!(payload(&mut client).await, "t/1");
+    expect_silence(&mut client).await;
+}
+
+#[tokio::test]
+async fn a_body_that_is_damaged_in_the_store_costs_one_message() {
+    let storage = MemoryStorage::default();
+    let broker = start(&storage, 0);
+    sleeper(&broker, "sleeper", "t/#", QoS::AtLeastOnce).await;
+    let mut publisher = connected(&broker, "publisher", true).await;
+    for n in 1..=4_u16 {
+        let text = format!("message {n}");
+        send(&mut publisher, publish("t/1", &text, QoS::AtLeastOnce, n)).await;
+        expect_ack(&mut publisher, AckKind::PubAck, n).await;
+    }
+    let storage = crashed(&storage);
+    let mut keys = Vec::new();
+    let scan = storage.scan_keys(Table::Message, &[], &mut |key| {
+        keys.push(key.to_vec());
+        true
+    });
+    scan.expect("memory lists");
+    let damaged = Write::Put {
+        table: Table::Message,
+        key: keys[1].clone(),
+        value: Value::Record(b"not what was written".to_vec()),
+    };
+    storage.apply(&[damaged]).expect("memory applies");
+    let after = start(&storage, 1);
+    let mut sleeper = resumed(&after, "sleeper").await;
+    for n in [1, 3, 4] {
+        let (id, _, text) = delivery(&mut sleeper).await;
+        assert_eq!(text, format!("message {n}"));
+        send(&mut sleeper, ack(AckKind::PubAck, id)).await;
+    }
+    expect_silence(&mut sleeper).await;
+    committed(&after).await;
+    assert_eq!(after.counters().gauge(Gauge::QueuedMessages), 0);
 }
 
 #[tokio::test]
@@ -377,7 +447,7 @@ async fn a_session_ends_at_its_time_however_often_the_broker_dies() {
 }
 
 async fn subscribed_v5(client: &mut RawConnection) {
-    crate::ground::send_subscribe(client, 1, "t", QoS::AtLeastOnce).await;
+    send_subscribe(client, 1, "t", QoS::AtLeastOnce).await;
     client.receive().await.expect("SUBACK");
 }
 
