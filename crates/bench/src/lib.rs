@@ -9,9 +9,12 @@
 //! what arrives is judged where it lies in the read buffer. Sender and receiver share one clock and one account, so
 //! windows reach from end to end at every QoS, and latency is measured from the time a message *was to be* sent.
 //!
+//! [`disk`] measures what a disk could do at best, for brokers that acknowledge what is on it.
+//!
 //! Deliberately absent: a general client (that is `martlet-client`), reconnecting, and more than one machine.
 
 mod connection;
+mod disk;
 mod engine;
 mod failure;
 mod meter;
@@ -35,6 +38,7 @@ mod svg;
 mod tls;
 mod verdict;
 
+pub use disk::disk;
 pub use failure::Failure;
 pub use options::{Options, Workload};
 pub use progress::Progress;

@@ -12,6 +12,7 @@ pub(crate) struct Reading {
     own: Option<CpuTime>,
     counters: Counters,
     resident: Option<u64>,
+    written: Option<u64>,
 }
 
 impl Reading {
@@ -23,6 +24,7 @@ impl Reading {
             own: CpuTime::of(std::process::id()),
             counters,
             resident: pid.and_then(process::resident),
+            written: pid.and_then(process::written),
         }
     }
 
@@ -39,6 +41,10 @@ impl Reading {
             delivered: self.counters.delivered - earlier.counters.delivered,
             acknowledged: self.counters.acknowledged - earlier.counters.acknowledged,
             resident: self.resident,
+            written: self
+                .written
+                .zip(earlier.written)
+                .map(|(now, then)| now.saturating_sub(then) as f64),
             grown: self
                 .resident
                 .zip(earlier.resident)
@@ -60,6 +66,8 @@ pub(crate) struct Span {
     pub(crate) acknowledged: u64,
     /// Resident bytes of the broker at the end.
     pub(crate) resident: Option<u64>,
+    /// Bytes that the broker wrote to disks, in whole pages.
+    pub(crate) written: Option<f64>,
     /// Resident bytes of the broker that were added.
     pub(crate) grown: Option<f64>,
 }

@@ -1,6 +1,7 @@
 //! What to run: the workload, its size, and against whom.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use martlet_codec::{QoS, Version};
@@ -140,6 +141,8 @@ pub struct Options {
     pub unrelated: u32,
     /// The broker's process, for CPU time and memory.
     pub pid: Option<u32>,
+    /// A directory on the broker's disk, whose synced appends are measured before and after the run.
+    pub disk: Option<PathBuf>,
     /// The whole run is given up after this.
     pub timeout: Duration,
     /// A run in which nothing arrives for so long, although something should, is over.
@@ -175,6 +178,7 @@ impl Options {
             idle: 0,
             unrelated: 0,
             pid: None,
+            disk: None,
             timeout: Duration::from_mins(2),
             stall: Duration::from_secs(10),
             username: None,

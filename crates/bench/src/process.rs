@@ -1,4 +1,4 @@
-//! What the kernel knows about a process: CPU time and resident memory, its threads and child processes included.
+//! What the kernel knows about a process: CPU time, resident memory and bytes written, its threads and child processes included.
 //!
 //! Linux only (`/proc`); elsewhere every question is answered with `None`, and a report says nothing about CPU.
 
@@ -82,6 +82,20 @@ pub(crate) fn resident(pid: u32) -> Option<u64> {
         .reduce(|sum, bytes| sum + bytes)
 }
 
+/// Bytes that `pid` and its child processes had the kernel write to disks so far, in whole pages. Only for whom that is
+/// told: the owner of the process, as a rule.
+pub(crate) fn written(pid: u32) -> Option<u64> {
+    let of = |process: u32| {
+        let text = fs::read_to_string(format!("/proc/{process}/io")).ok()?;
+        let line = text.lines().find(|line| line.starts_with("write_bytes:"))?;
+        line.split_whitespace().nth(1)?.parse::<u64>().ok()
+    };
+    family(pid)
+        .into_iter()
+        .filter_map(of)
+        .reduce(|sum, bytes| sum + bytes)
+}
+
 /// `pid` and its descendants.
 fn family(pid: u32) -> Vec<u32> {
     let mut found = vec![pid];
@@ -135,6 +149,7 @@ mod tests {
         }
         assert!(CpuTime::of(pid).expect("it still does").since(&before) > 0);
         assert!(resident(pid) > Some(100_000));
+        assert!(written(pid).is_some());
     }
 
     #[test]
@@ -142,5 +157,6 @@ mod tests {
         // Above the largest process id there can be.
         assert!(CpuTime::of(u32::MAX - 1).is_none());
         assert_eq!(resident(u32::MAX - 1), None);
+        assert_eq!(written(u32::MAX - 1), None);
     }
 }

@@ -51,7 +51,7 @@ impl Percentiles {
 }
 
 /// The result of a run that kept every promise.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub struct Report {
     /// Name of the workload.
     pub workload: &'static str,

@@ -3,6 +3,7 @@
 use martlet_codec::{QoS, Version};
 
 use crate::connection::ClientPlan;
+use crate::disk::DiskRates;
 use crate::engine::{Engine, Until};
 use crate::failure::Failure;
 use crate::meter::Span;
@@ -29,6 +30,17 @@ pub fn run(options: &Options, progress: &mut dyn FnMut(&Progress)) -> Result<Rep
             "there is no process {pid} to be watched"
         )));
     }
+    let disk = || options.disk.as_deref().map(DiskRates::measure).transpose();
+    let before = disk()?;
+    let mut report = workload(options, progress)?;
+    if let (Some(before), Some(after)) = (before, disk()?) {
+        let acknowledged = report.figure("acknowledged_per_second");
+        before.and(after).figures(acknowledged, &mut report.figures);
+    }
+    Ok(report)
+}
+
+fn workload(options: &Options, progress: &mut dyn FnMut(&Progress)) -> Result<Report, Failure> {
     match options.workload {
         Workload::Pairs | Workload::FanOut | Workload::FanIn | Workload::Shared => {
             traffic(options, progress, plan::traffic)
@@ -209,6 +221,14 @@ pub(crate) fn traffic_figures(options: &Options, span: &Span, figures: &mut Vec<
         "broker CPU",
         span.broker,
         "s",
+    );
+    let written = span.written.map(|bytes| bytes / delivered);
+    add(
+        figures,
+        "broker_disk_bytes_per_delivery",
+        "broker's writes to disk per delivery",
+        written.filter(|bytes| *bytes > 0.0),
+        "B",
     );
     let cores = span.broker.map(|cpu| cpu / span.seconds);
     add(figures, "broker_cores", "broker cores in use", cores, "");

@@ -426,10 +426,7 @@ impl Broker {
 
     /// The counters as they are. Takes stock of all sessions first: not for every second with a million of them.
     pub fn counters(&self) -> crate::counters::Snapshot {
-        self.core.take_stock();
-        let mut snapshot = self.core.snapshot();
-        snapshot.store = self.core.committer.stats();
-        snapshot
+        self.core.full_snapshot()
     }
 
     /// Waits until the store has failed; for ever, if it never does.

@@ -495,8 +495,16 @@ impl Core {
         self.counters.snapshot()
     }
 
+    /// The counters now, with all gauges and what the store counts. Takes a look at every session.
+    pub(crate) fn full_snapshot(&self) -> Snapshot {
+        self.take_stock();
+        let mut snapshot = self.snapshot();
+        snapshot.store = self.committer.stats();
+        snapshot
+    }
+
     /// Brings the gauges that nobody counts on the way up to date: what sessions hold, what is retained.
-    pub(crate) fn take_stock(&self) {
+    fn take_stock(&self) {
         let (mut inflight, mut queued, mut queued_bytes, mut wills) = (0, 0, 0, 0);
         for session in self.directory.sessions() {
             let counts = session

@@ -1,4 +1,4 @@
-//! The `$SYS` topics: Mosquitto's names and number formats, and those of mochi where Mosquitto has none.
+//! The `$SYS` topics: Mosquitto's names and number formats, those of mochi where Mosquitto has none, and ours where neither has.
 //!
 //! A pure function from what is known to topics and payloads. Publishing them, retained and at QoS 0, is the caller's
 //! business; topics whose payload did not change need no new publication but must stay retained, never expire.
@@ -35,7 +35,7 @@ pub(crate) struct Facts<'a> {
 }
 
 /// All topics with their payloads, sorted by topic. Topics below `limits/` and below `publish/messages/dropped/`
-/// appear with the first thing they count.
+/// appear with the first thing they count, those about commits with a store.
 pub(crate) fn render(facts: &Facts<'_>) -> Vec<SysTopic> {
     let snapshot = facts.snapshot;
     let mut topics: Vec<SysTopic> = Vec::with_capacity(96);
@@ -51,6 +51,7 @@ pub(crate) fn render(facts: &Facts<'_>) -> Vec<SysTopic> {
     clients(snapshot, &mut number);
     traffic(snapshot, &mut number);
     state(snapshot, &mut number);
+    store(snapshot, &mut number);
     if let Some(memory) = facts.memory {
         number("$SYS/broker/heap/current", memory.resident);
         number("$SYS/broker/heap/maximum", memory.maximum);
@@ -159,6 +160,31 @@ fn state(snapshot: &Snapshot, number: &mut impl FnMut(&'static str, u64)) {
     number("$SYS/broker/subscriptions", subscriptions);
 }
 
+/// What is committed to a store, so that whoever runs the broker sees how much shares a sync and how long that takes.
+fn store(snapshot: &Snapshot, number: &mut impl FnMut(&'static str, u64)) {
+    let stats = &snapshot.store;
+    let commits = stats.batches.count();
+    if commits == 0 {
+        return;
+    }
+    number("$SYS/broker/store/commits", commits);
+    number("$SYS/broker/store/commits/batches", stats.batches.sum());
+    number("$SYS/broker/store/commits/records", stats.records);
+    number(
+        "$SYS/broker/store/commits/batches/p50",
+        stats.batches.quantile(0.5),
+    );
+    for (topic, share) in [
+        ("$SYS/broker/store/commits/micros/p50", 0.5),
+        ("$SYS/broker/store/commits/micros/p99", 0.99),
+    ] {
+        number(topic, stats.commit_micros.quantile(share));
+    }
+    number("$SYS/broker/store/stalls", stats.stalls);
+    number("$SYS/broker/store/bytes/disk", stats.usage.disk_bytes);
+    number("$SYS/broker/store/bytes/written", stats.usage.written_bytes);
+}
+
 #[cfg(test)]
 mod tests {
     use std::{collections::HashMap, time::Duration};
@@ -230,7 +256,15 @@ mod tests {
         counters.client_disconnected(ReasonCode::Success);
         counters.event(Event::SessionExpired);
         counters.limit(Limit::SessionsMax);
-        counters.snapshot()
+        let mut snapshot = counters.snapshot();
+        let store = &mut snapshot.store;
+        for (batches, micros) in [(10, 1_000), (30, 3_000)] {
+            store.batches.record(batches);
+            store.commit_micros.record(micros);
+        }
+        (store.records, store.stalls) = (90, 1);
+        (store.usage.disk_bytes, store.usage.written_bytes) = (5_000, 6_000);
+        snapshot
     }
 
     #[test]
@@ -308,6 +342,15 @@ mod tests {
         check("store/messages/count", "7");
         check("messages/stored", "7");
         check("store/messages/bytes", "700");
+        check("store/commits", "2");
+        check("store/commits/batches", "40");
+        check("store/commits/batches/p50", "15");
+        check("store/commits/records", "90");
+        check("store/commits/micros/p50", "1023");
+        check("store/commits/micros/p99", "4095");
+        check("store/stalls", "1");
+        check("store/bytes/disk", "5000");
+        check("store/bytes/written", "6000");
         check("messages/inflight", "6");
         check("subscriptions/count", "7");
         check("shared_subscriptions/count", "2");

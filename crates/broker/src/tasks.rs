@@ -110,14 +110,14 @@ async fn tick(core: Arc<Core>) {
 
 /// Publishes what has changed; the rest stays retained.
 fn publish_sys(core: &Core, last: &mut HashMap<Cow<'static, str>, String>) {
-    core.take_stock();
+    let snapshot = core.full_snapshot();
     let topics = {
         let loads = core.loads.lock();
         sys_topics::render(&Facts {
             version: &core.version,
             started: core.started,
             now: core.clock.now(),
-            snapshot: &core.snapshot(),
+            snapshot: &snapshot,
             loads: &loads,
             memory: core.memory.usage(),
         })

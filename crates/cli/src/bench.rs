@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
-use martlet_bench::{Failure, Options, Progress, Workload, Wrapping};
+use martlet_bench::{Failure, Options, Progress, Report, Workload, Wrapping};
 use martlet_codec::{QoS, Version};
 
 use crate::output;
@@ -22,14 +22,15 @@ use crate::output;
     martlet bench pairs --qos 1 --pid $(pidof mosquitto)\n  \
     martlet bench fan-out --subscribers 1000 --duration 10\n  \
     martlet bench pairs --publishers 100 --window 1        one message at a time\n  \
-    martlet bench pairs --rate 5000                        latency at a fixed rate"
+    martlet bench pairs --rate 5000                        latency at a fixed rate\n  \
+    martlet bench pairs -q 1 --persistent --disk DIR       what durability costs, against the disk itself"
 )]
 pub struct BenchArgs {
     /// What to run: pairs, fan-out, fan-in, shared, wildcard, request, connect, idle, retained or offline
     #[arg(
         value_name = "WORKLOAD",
         value_parser = workload,
-        required_unless_present_any = ["selftest", "null_relay"]
+        required_unless_present_any = ["selftest", "null_relay", "disk"]
     )]
     pub workload: Option<Workload>,
     /// Prove that the checks work: relays that drop, double, swap, flip and misdirect must be caught
@@ -50,6 +51,10 @@ pub struct BenchArgs {
     /// Process id of the broker on this machine, for CPU time per message and memory
     #[arg(long, value_name = "PID")]
     pub pid: Option<u32>,
+    /// A directory on the broker's disk: how often that disk takes an append and syncs it, before and after the run.
+    /// Without a workload, that alone
+    #[arg(long, value_name = "DIRECTORY")]
+    pub disk: Option<PathBuf>,
     /// Publishing clients
     #[arg(long, value_name = "N")]
     pub publishers: Option<u32>,
@@ -206,6 +211,7 @@ fn options(args: &BenchArgs) -> Result<Options, Failure> {
         idle: args.idle,
         unrelated: args.unrelated,
         pid: args.pid,
+        disk: args.disk.clone(),
         timeout: seconds("timeout", args.timeout)?,
         username: args.username.clone(),
         password: args.password.clone().map(String::into_bytes),
@@ -224,6 +230,9 @@ pub fn run(args: &BenchArgs) -> ExitCode {
             Ok(()) => ExitCode::SUCCESS,
             Err(failure) => fail(&failure),
         };
+    }
+    if let (None, Some(directory)) = (args.workload, &args.disk) {
+        return disk(directory, args.json);
     }
     // Thousands of clients need as many descriptors; without them, connecting says so.
     let _ = martlet_broker::files::raise_limit();
@@ -264,6 +273,25 @@ fn fail(failure: &Failure) -> ExitCode {
         Failure::Options(_) => 2,
         _ => 1,
     })
+}
+
+/// What the disk alone can do.
+fn disk(directory: &Path, json: bool) -> ExitCode {
+    let figures = match martlet_bench::disk(directory) {
+        Ok(figures) => figures,
+        Err(failure) => return fail(&failure),
+    };
+    let report = Report {
+        workload: "disk",
+        parameters: vec![("directory", directory.display().to_string())],
+        figures,
+        ..Report::default()
+    };
+    if json {
+        print_json(&report)
+    } else {
+        output::stdout(report.table().as_bytes())
+    }
 }
 
 fn selftest() -> ExitCode {

@@ -38,6 +38,7 @@ fn traffic_in_every_version_and_qos() {
         "pairs --window 1 --idle 20 --unrelated 200 --count 50",
         "pairs --persistent -q 2 --count 500",
         "pairs --size 5000 --count 500 --window 0",
+        "fan-out --persistent --subscribers 50 -q 1 --count 50",
     ] {
         check(&server, arguments, "delivered");
     }
@@ -72,6 +73,35 @@ fn workloads_that_are_more_than_traffic() {
     ] {
         check(&server, arguments, figure);
     }
+}
+
+#[test]
+fn a_run_is_held_against_the_disk() {
+    let server = Server::start(&["--set", "sys.interval=1s"]);
+    let arguments = "pairs --persistent -q 1 --count 200 --window 1 --disk .";
+    for figure in [
+        "disk_syncs_256_per_second",
+        "disk_syncs_4096_per_second",
+        "acknowledged_per_disk_sync",
+    ] {
+        check(&server, arguments, figure);
+    }
+    // What the broker says of its commits: at most one for each message stored, and one for each taken.
+    let said = run(&mut server.client(
+        "sub",
+        &["-t", "$SYS/broker/store/commits/records", "-C", "1"],
+    ));
+    let records: u64 = said.out.trim().parse().expect("a number");
+    assert!(records > 0, "{said:?}");
+    let directory = directory();
+    let alone = run(martlet(directory.path()).args(["bench", "--disk", "."]));
+    assert!(alone.out.contains("appends of 4 KiB synced"), "{alone:?}");
+    let nowhere = run(martlet(directory.path()).args(["bench", "--disk", "nowhere"]));
+    assert_eq!(nowhere.code, Some(2), "{nowhere:?}");
+    assert!(
+        nowhere.err.contains("nowhere: cannot measure the disk"),
+        "{nowhere:?}"
+    );
 }
 
 #[test]

@@ -269,6 +269,7 @@ impl<S: Storage> Worker<'_, S> {
                 .commit_micros
                 .record(begin.elapsed().as_micros() as u64);
             stats.batches.record(count);
+            stats.records += writes.len() as u64;
         }
         {
             // Under the lock, so that nobody misses the move between looking and sleeping.

@@ -70,6 +70,8 @@ pub struct CommitStats {
     pub commit_micros: Histogram,
     /// Of each commit, how many submitted batches it made safe.
     pub batches: Histogram,
+    /// Rows written and deleted, those that make a batch whole included.
+    pub records: u64,
     /// Attempts that a full or absent store refused.
     pub stalls: u64,
     /// Bytes submitted and not yet committed.
