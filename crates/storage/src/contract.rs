@@ -4,9 +4,13 @@
 //! martlet_storage::contract::run(|| MyStorage::create(fresh_place()), |old| old.reopen());
 //! ```
 //!
-//! Deliberately absent: performance, and crashes of the machine, which need the backend's own tests.
+//! Beside it are what backends are tested and measured with: an exchange at QoS 2, the contents of fixtures, a load, and
+//! figures. Deliberately absent: crashes of the machine, which need the backend's own tests.
 
 pub mod exchange;
+pub mod fixture;
+pub mod measure;
+pub mod queue_load;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

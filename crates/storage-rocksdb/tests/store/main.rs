@@ -4,5 +4,6 @@
 mod contract;
 mod damage;
 mod disk;
+mod format;
 mod places;
 mod support;

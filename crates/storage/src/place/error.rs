@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 #[non_exhaustive]
 pub enum OpenError {
     /// The operating system refused something.
-    #[error("{}: cannot {action}: {error}", path.display())]
+    #[error("{}: cannot {action}: {error}{}", path.display(), advice(error))]
     Io {
         /// The file or directory.
         path: PathBuf,
@@ -109,6 +109,22 @@ pub enum OpenError {
     },
 }
 
+/// What to do about what the operating system said, where that is known.
+fn advice(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => {
+            "; nothing was changed: run this as the user who owns the store, or give it to this one with `chown -R`"
+        }
+        io::ErrorKind::ReadOnlyFilesystem => {
+            "; nothing was changed: name a directory that can be written"
+        }
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            "; make room on that file system"
+        }
+        _ => "",
+    }
+}
+
 impl OpenError {
     /// Makes one of what the operating system said, for `map_err`.
     pub fn io(path: impl AsRef<Path>, action: &'static str) -> impl FnOnce(io::Error) -> Self {
@@ -118,5 +134,23 @@ impl OpenError {
             action,
             error,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_system_refused_is_told_with_what_to_do() {
+        let check = |kind: io::ErrorKind, part: &str| {
+            let text = OpenError::io("some/store", "read it")(kind.into()).to_string();
+            assert!(text.starts_with("some/store: cannot read it: "), "{text}");
+            assert!(text.contains(part), "{text}");
+        };
+        check(io::ErrorKind::PermissionDenied, "chown");
+        check(io::ErrorKind::ReadOnlyFilesystem, "can be written");
+        check(io::ErrorKind::StorageFull, "make room");
+        check(io::ErrorKind::NotFound, "");
     }
 }
