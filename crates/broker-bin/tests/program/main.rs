@@ -4,6 +4,7 @@ mod acme;
 #[cfg(unix)]
 mod activation;
 mod bench;
+mod carry;
 mod clients;
 mod commands;
 mod doors;

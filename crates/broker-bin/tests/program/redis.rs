@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use crate::support::{Running, Server, directory, martlet, run};
 
 /// A server that ends with the value.
-struct Redis {
+pub(crate) struct Redis {
     process: Child,
     directory: TempDir,
     port: u16,
@@ -18,7 +18,7 @@ struct Redis {
 
 impl Redis {
     /// `None`, and a word about it, where it is not installed.
-    fn start() -> Option<Self> {
+    pub(crate) fn start() -> Option<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let port = listener.local_addr().expect("bound").port();
         drop(listener);
@@ -45,7 +45,7 @@ impl Redis {
         self.process = spawn(&self.directory, self.port).expect("starts");
     }
 
-    fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("redis://127.0.0.1:{}", self.port)
     }
 }
