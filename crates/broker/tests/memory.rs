@@ -1,6 +1,6 @@
 //! What things that wait cost in memory: bytes asked of the allocator by a running broker on real sockets, for each
-//! idle connection, wildcard subscription, retained and queued message. What the kernel keeps is not counted, nor
-//! what the allocator loses to rounding; `examples/idle_memory.rs` shows resident memory.
+//! idle connection, wildcard subscription, retained and queued message, and session of a client that is away. What the
+//! kernel keeps is not counted, nor what the allocator loses to rounding; `examples/idle_memory.rs` shows resident memory.
 //!
 //! One test per process: the counter is global.
 
@@ -111,6 +111,20 @@ fn what_waits_stays_small() {
             publish(&mut publisher, &format!("queue/{}", n % sleepers), false);
         }
     });
+    // Sessions with a subscription whose clients are away. The broker hears of the last of them in its own time.
+    let sessions = 2_000;
+    let before_sessions = held();
+    for n in 0..sessions {
+        let mut away = connect(address, Version::V311, &format!("away-{n:06}"), false);
+        let filter = format!("site/{}/away/{n:06}", n % 100);
+        subscribe(&mut away, Version::V311, &filter, QoS::AtLeastOnce);
+    }
+    let per_session = || held().saturating_sub(before_sessions) / sessions;
+    let _ = (0..600).find(|_| {
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        per_session() <= 1_250
+    });
+    let per_session = per_session();
     // A client that comes and goes leaves no deadline behind each time.
     drop(connect(address, Version::V311, "flaps", false));
     let ((), per_return) = each(500, || {
@@ -120,12 +134,13 @@ fn what_waits_stays_small() {
     });
     let figures = format!(
         "bytes per idle connection {per_connection}, wildcard subscription {per_subscription}, \
-         retained message {per_retained}, queued message {per_queued}, return of a client {per_return}"
+         retained message {per_retained}, queued message {per_queued}, session of a client that is away {per_session}, return of a client {per_return}"
     );
     assert!(per_connection <= 2_048, "{figures}");
     assert!(per_subscription <= 250, "{figures}");
     assert!(per_retained <= 300, "{figures}");
     assert!(per_queued <= 200, "{figures}");
+    assert!(per_session <= 1_250, "{figures}");
     assert!(per_return <= 10, "{figures}");
     runtime.shutdown_background();
 }
