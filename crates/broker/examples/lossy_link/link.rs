@@ -28,6 +28,13 @@ pub(crate) struct Link {
     pub(crate) seed: u64,
 }
 
+impl Link {
+    /// The first retransmission time-out.
+    fn rto(self) -> Duration {
+        RTO_MIN.max(self.round_trip * 2)
+    }
+}
+
 /// Chance of a datagram to take longer than those behind it, and by how much at most.
 const LATE: f64 = 0.02;
 const LATE_MAX: Duration = Duration::from_millis(10);
@@ -149,7 +156,8 @@ async fn relay(link: Link, client: TcpStream, to: SocketAddr) -> io::Result<()> 
 ///
 /// Each read makes segments of at most 1,448 bytes. One that is lost arrives a round trip and a half after the third
 /// segment behind it was sent (fast retransmit), or after the retransmission time-out, whichever comes first: 200 ms or two
-/// round trips, doubled each time the segment is lost again. What is behind it arrives no earlier.
+/// round trips, doubled each time the segment is lost again, as is one of a fast retransmit. What is behind it arrives no
+/// earlier.
 struct Wire {
     link: Link,
     random: StdRng,
@@ -213,14 +221,20 @@ impl Wire {
             if let Some(behind) = &mut lost.behind {
                 *behind += 1;
                 if *behind == FAST_RETRANSMIT {
-                    let again = now + self.link.round_trip * 3 / 2;
-                    lost.arrives = lost.arrives.min(again);
+                    let mut again = self.link.round_trip * 3 / 2;
+                    // Nothing tells the sender that it was lost once more.
+                    let mut rto = self.link.rto();
+                    while self.random.random_bool(self.link.loss) {
+                        again += rto;
+                        rto *= 2;
+                    }
+                    lost.arrives = lost.arrives.min(now + again);
                     lost.behind = None;
                 }
             }
         }
         let mut delay = self.link.round_trip / 2;
-        let mut rto = RTO_MIN.max(self.link.round_trip * 2);
+        let mut rto = self.link.rto();
         let mut lost = false;
         while self.random.random_bool(self.link.loss) {
             lost = true;

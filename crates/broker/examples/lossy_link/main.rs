@@ -298,17 +298,19 @@ async fn main() -> Result<(), Failure> {
         options.seconds,
         options.seed
     );
-    println!("| lost | by | p50 ms | p99 ms | p99.9 ms | longest ms |");
-    println!("| --- | --- | --- | --- | --- | --- |");
+    println!("| lost | by | p50 ms | p90 ms | p95 ms | p99 ms | p99.9 ms | longest ms |");
+    println!("| --- | --- | --- | --- | --- | --- | --- | --- |");
     for loss in LOSSES {
         for way in Way::ALL {
             let mut took = late(ground, options, way, loss).await?;
             took.sort_unstable();
             println!(
-                "| {} % | {} | {:.1} | {:.1} | {:.1} | {:.1} |",
+                "| {} % | {} | {:.1} | {:.1} | {:.1} | {:.1} | {:.1} | {:.1} |",
                 loss * 100.0,
                 way.name(),
                 quantile(&took, 0.5),
+                quantile(&took, 0.9),
+                quantile(&took, 0.95),
                 quantile(&took, 0.99),
                 quantile(&took, 0.999),
                 quantile(&took, 1.0)
