@@ -2,6 +2,7 @@
 
 #[cfg(feature = "acme")]
 #[path = "../../../acme/tests/authority/mod.rs"]
+#[expect(dead_code, reason = "its other users need the rest")]
 mod authority;
 
 use std::fs;
