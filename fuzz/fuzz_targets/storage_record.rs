@@ -5,7 +5,7 @@
 use libfuzzer_sys::fuzz_target;
 use martlet_codec::PacketId;
 use martlet_storage::{
-    Message, MessageId, Meta, OutboundRow, QueuedRow, SessionRecord, StoreOp, SubscriptionRow,
+    CountersRecord, Message, MessageId, Meta, OutboundRow, QueuedRow, SessionRecord, StoreOp, SubscriptionRow,
     WillRecord, decode_batch, encode_batch,
 };
 
@@ -13,7 +13,7 @@ fuzz_target!(|data: &[u8]| {
     let Some((&kind, bytes)) = data.split_first() else {
         return;
     };
-    let again = match kind % 9 {
+    let again = match kind % 10 {
         0 => StoreOp::decode(bytes).ok().map(|op| {
             let mut again = Vec::new();
             op.encode(&mut again);
@@ -48,7 +48,10 @@ fuzz_target!(|data: &[u8]| {
         7 => SubscriptionRow::decode(b"a/b", bytes)
             .ok()
             .map(|row| row.encode()),
-        _ => Meta::decode(bytes).ok().map(|meta| meta.encode()),
+        8 => Meta::decode(bytes).ok().map(|meta| meta.encode()),
+        _ => CountersRecord::decode(bytes)
+            .ok()
+            .map(|record| record.encode()),
     };
     if let Some(again) = again {
         assert_eq!(again, bytes);

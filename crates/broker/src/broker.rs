@@ -480,6 +480,7 @@ impl Broker {
         };
         let _ = tokio::time::timeout(grace, everybody).await;
         self.core.stop.notify_waiters();
+        self.core.save_counters(true);
         let (flushed, wait) = tokio::sync::oneshot::channel();
         let committer = Arc::clone(&self.core.committer);
         self.core.spawner.spawn_blocking(Box::new(move || {

@@ -27,6 +27,7 @@ use crate::{
     publish::{DeferredQueue, With},
     retained::Retained,
     router::{RouteMemo, Router},
+    saving::Saved,
     session::{Outbox, Session},
     spares::SharedSpares,
     timers::Timers,
@@ -70,6 +71,7 @@ pub(crate) struct Core {
     pub(crate) counters: Counters,
     pub(crate) memory: Watch,
     pub(crate) loads: Mutex<Loads>,
+    pub(crate) saved: Saved,
     /// Kept in atomics because every message asks.
     delivery_each: AtomicBool,
     pressure_bytes: AtomicUsize,
@@ -216,6 +218,7 @@ impl Core {
             counters: Counters::new(),
             memory: Watch::new(parts.config.limits.memory_high_water),
             loads: Mutex::new(Loads::new()),
+            saved: Saved::default(),
             delivery_each: AtomicBool::new(false),
             pressure_bytes: AtomicUsize::new(usize::MAX),
             next_session: AtomicU64::new(parts.opened.last_session + 1),

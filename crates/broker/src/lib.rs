@@ -29,6 +29,7 @@ mod redistribute;
 mod restore;
 mod retained;
 mod router;
+mod saving;
 mod session;
 mod spares;
 mod subscriptions;

@@ -9,8 +9,8 @@ use std::{collections::BTreeMap, num::NonZeroU32, sync::Arc};
 
 use martlet_codec::PacketId;
 use martlet_storage::{
-    Message, Opened, OutboundRow, QueuedRow, SessionId, SessionRecord, StoreOp, SubscriptionRow,
-    Timestamp, Visitor, WillRecord,
+    CountersRecord, Message, Opened, OutboundRow, QueuedRow, SessionId, SessionRecord,
+    StorageError, StoreOp, SubscriptionRow, Timestamp, Visitor, WillRecord,
 };
 use martlet_topic::{Filter, TopicFilter};
 
@@ -29,6 +29,7 @@ pub(crate) struct Rows {
     /// Wills of sessions that were not stored themselves.
     stray_wills: Vec<(SessionId, WillRecord)>,
     retained: Vec<Message>,
+    counters: Option<Result<CountersRecord, StorageError>>,
 }
 
 struct Rest {
@@ -87,11 +88,16 @@ impl Visitor for Rows {
     fn retained(&mut self, message: Message) {
         self.retained.push(message);
     }
+
+    fn counters(&mut self, counters: Result<CountersRecord, StorageError>) {
+        self.counters = Some(counters);
+    }
 }
 
 impl Core {
     /// Puts everything back. Called once, before anybody can connect.
     pub(crate) fn restore(&self, rows: Rows, opened: &Opened) {
+        self.take_up_counters(rows.counters);
         let (mut subscriptions, mut queued) = (0, 0);
         let (sessions, retained) = (rows.sessions.len(), rows.retained.len());
         let mut ops = Vec::new();

@@ -78,6 +78,7 @@ async fn tick(core: Arc<Core>) {
     let mut published_at = None;
     let mut last: HashMap<Cow<'static, str>, String> = HashMap::new();
     let mut ticked = core.clock.now();
+    let mut saved_at = ticked;
     loop {
         ticks.tick().await;
         let now = core.clock.now();
@@ -93,8 +94,12 @@ async fn tick(core: Arc<Core>) {
             Change::None => {}
         }
         core.sweep_retained(now);
-        let interval =
-            u64::try_from(core.config.load().sys.interval.as_millis()).unwrap_or(u64::MAX);
+        let sys = core.config.load().sys.clone();
+        if now.millis_since(saved_at) >= millis(sys.save_interval) {
+            saved_at = now;
+            core.save_counters(false);
+        }
+        let interval = millis(sys.interval);
         if interval == 0 {
             continue;
         }
@@ -106,6 +111,10 @@ async fn tick(core: Arc<Core>) {
             publish_sys(&core, &mut last);
         }
     }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Publishes what has changed; the rest stays retained.

@@ -395,6 +395,7 @@ async fn topics_of_the_broker_are_not_mounted_and_other_dollar_topics_do_not_exi
     let config = Config {
         sys: martlet_broker::config::SysConfig {
             interval: Duration::from_secs(1),
+            ..martlet_broker::config::SysConfig::default()
         },
         ..Config::default()
     };

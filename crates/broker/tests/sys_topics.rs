@@ -3,6 +3,8 @@
 #[path = "limits/ground.rs"]
 #[expect(dead_code, reason = "the test of the limits uses the rest")]
 mod ground;
+#[path = "sys_topics/saved.rs"]
+mod saved;
 
 use std::{collections::BTreeMap, time::Duration};
 

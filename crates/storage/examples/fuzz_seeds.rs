@@ -10,8 +10,9 @@ use std::{env, fs, io};
 
 use martlet_codec::{PacketId, QoS, RetainHandling, SubscribeOptions};
 use martlet_storage::{
-    Lsn, Message, MessageHead, MessageId, Meta, OutboundRow, OutboundState, QueuedRow, SessionId,
-    SessionRecord, StoreOp, SubscriptionRow, Timestamp, WillRecord, encode_batch,
+    CountersRecord, Lsn, Message, MessageHead, MessageId, Meta, OutboundRow, OutboundState,
+    QueuedRow, SessionId, SessionRecord, StoreOp, SubscriptionRow, Timestamp, WillRecord,
+    encode_batch,
 };
 
 fn main() -> io::Result<()> {
@@ -120,6 +121,11 @@ fn records() -> Vec<(u8, &'static str, Vec<u8>)> {
             .encode(),
         ),
     ];
+    let counters = CountersRecord {
+        totals: vec![("bytes_received".into(), 10)],
+    };
+    records.push((9, "counters", counters.encode()));
+    ops.push(StoreOp::PutCounters { record: counters });
     if let Some(packet_id) = PacketId::new(1) {
         let state = OutboundState::Released;
         records.push((

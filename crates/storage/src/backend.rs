@@ -12,7 +12,7 @@ use crate::{Message, MessageId};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
 pub enum Table {
-    /// One row: [`crate::Meta`], at the empty key.
+    /// Two rows: [`crate::Meta`], at the empty key, and [`crate::CountersRecord`], at [`COUNTERS_KEY`], if counters are kept.
     Meta = 0,
     /// Key: session.
     Session = 1,
@@ -61,6 +61,10 @@ impl Table {
         }
     }
 }
+
+/// Where in [`Table::Meta`] the counters are. It is a row of an old table, not a table of its own: programs from before it
+/// open the store and pass over the row.
+pub const COUNTERS_KEY: &[u8] = b"counters";
 
 /// Longest key: a session and the longest filter.
 pub const KEY_BYTES_MAX: usize = 8 + u16::MAX as usize;

@@ -7,6 +7,7 @@
 //! Beside it are what backends are tested and measured with: an exchange at QoS 2, the contents of fixtures, a load, and
 //! figures. Deliberately absent: crashes of the machine, which need the backend's own tests.
 
+mod counters;
 pub mod exchange;
 pub mod fixture;
 pub mod measure;
@@ -30,7 +31,7 @@ use crate::{
 /// Where the backend breaks the contract; the message names the test.
 pub fn run<S: Storage>(make: impl Fn() -> S, reopen: impl Fn(S) -> S) {
     type Test<S> = fn(&dyn Fn() -> S, &dyn Fn(S) -> S);
-    let tests: [(&str, Test<S>); 13] = [
+    let tests: [(&str, Test<S>); 14] = [
         ("an empty store is empty", empty),
         ("rows are put, replaced, deleted", put_replace_delete),
         ("scans are ordered and stop when told", ordered_scan),
@@ -44,6 +45,7 @@ pub fn run<S: Storage>(make: impl Fn() -> S, reopen: impl Fn(S) -> S) {
         ("a session takes its rows along", session_ends),
         ("dead rows are removed at opening", dead_rows),
         ("positions and numbers go on", positions),
+        ("counters are kept beside everything", counters::kept),
     ];
     for (name, test) in tests {
         let result =

@@ -30,7 +30,7 @@ mod record;
 #[cfg(feature = "transfer")]
 pub mod transfer;
 
-pub use backend::{KEY_BYTES_MAX, Storage, StorageError, Table, Usage, Value, Write};
+pub use backend::{COUNTERS_KEY, KEY_BYTES_MAX, Storage, StorageError, Table, Usage, Value, Write};
 #[cfg(any(test, feature = "contract"))]
 pub use commit::ManualCommitter;
 pub use commit::{
@@ -41,7 +41,7 @@ pub use ids::{Lsn, MessageId, SessionId, Timestamp};
 pub use load::{Opened, Visitor, load};
 pub use memory::MemoryStorage;
 pub use message::{Message, MessageHead};
-pub use op::{OutboundState, SessionRecord, StoreOp, WillRecord};
+pub use op::{CountersRecord, OutboundState, SessionRecord, StoreOp, WillRecord};
 pub use planner::{Group, Planner};
 pub use record::{
     Meta, OutboundRow, QueuedRow, RecordError, SubscriptionRow, VERSION, decode_batch, encode_batch,

@@ -6,14 +6,14 @@
 
 use martlet_codec::PacketId;
 
-use crate::backend::{Storage, StorageError, Table, Write};
-use crate::op::{SessionRecord, WillRecord};
+use crate::backend::{COUNTERS_KEY, Storage, StorageError, Table, Write};
+use crate::op::{CountersRecord, SessionRecord, WillRecord};
 use crate::planner::Planner;
 use crate::record::{self, Meta, OutboundRow, QueuedRow, RecordError, SubscriptionRow};
 use crate::{Lsn, Message, MessageId, SessionId, Timestamp};
 
 /// Receives the rows of a store that is being opened: first all sessions, then subscriptions, wills,
-/// outbound rows, queues, inbound rows, retained messages.
+/// outbound rows, queues, inbound rows, retained messages, counters.
 ///
 /// Every method does nothing by default.
 pub trait Visitor {
@@ -45,6 +45,11 @@ pub trait Visitor {
     fn retained(&mut self, message: Message) {
         let _ = message;
     }
+    /// The counters of the broker, or why they cannot be read: nothing else depends on them, so the store opens without
+    /// them. Not called where there are none.
+    fn counters(&mut self, counters: Result<CountersRecord, StorageError>) {
+        let _ = counters;
+    }
 }
 
 impl Visitor for () {}
@@ -67,7 +72,8 @@ pub struct Opened {
 /// Shows every row to `visitor` and returns what a committer needs to go on.
 ///
 /// # Errors
-/// [`StorageError::Corrupt`] for a row that cannot be read: a store with holes is refused, not mended.
+/// [`StorageError::Corrupt`] for a row that cannot be read: a store with holes is refused, not mended. Only counters are not
+/// worth that; see [`Visitor::counters`].
 pub fn load(
     storage: &dyn Storage,
     visitor: &mut dyn Visitor,
@@ -163,6 +169,9 @@ pub(crate) fn read(
         visitor.retained(Message::from_record(value)?);
         Ok(true)
     })?;
+    if let Some(counters) = counters(storage)? {
+        visitor.counters(counters);
+    }
 
     for orphan in load.planner.take_orphans() {
         load.cleanup.push(Write::Delete {
@@ -174,6 +183,20 @@ pub(crate) fn read(
         planner, cleanup, ..
     } = load;
     Ok((planner, cleanup))
+}
+
+/// The counters, if there are any. An error inside is about them, one outside about the store.
+fn counters(
+    storage: &dyn Storage,
+) -> Result<Option<Result<CountersRecord, StorageError>>, StorageError> {
+    let mut decoded = None;
+    match storage.get(Table::Meta, COUNTERS_KEY, &mut |value| {
+        decoded = Some(CountersRecord::decode(value));
+    }) {
+        Ok(_) => Ok(decoded.map(|decoded| decoded.map_err(StorageError::from))),
+        Err(error @ StorageError::Corrupt(_)) => Ok(Some(Err(error))),
+        Err(error) => Err(error),
+    }
 }
 
 struct Load<'a> {

@@ -25,6 +25,7 @@
 //! | out: QoS 1 admitted to the window | nothing: duplicates are allowed |
 //! | drop, expiry | `Dequeue` (and `DeleteOutbound` where an id was bound) |
 //! | shared message moves | `Enqueue` at one, `Dequeue` at the other |
+//! | now and then, if asked; orderly end | `PutCounters`; gates nothing |
 
 use std::sync::Arc;
 
@@ -65,6 +66,14 @@ pub struct WillRecord {
     pub due: Option<Timestamp>,
     /// Will Delay Interval in seconds.
     pub delay_secs: u32,
+}
+
+/// The running totals of a broker, by name. Which names there are is the broker's business: one that knows other names than
+/// those it finds passes over them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CountersRecord {
+    /// Name and total.
+    pub totals: Vec<(Box<str>, u64)>,
 }
 
 /// One change; a batch of them is applied atomically.
@@ -187,6 +196,11 @@ pub enum StoreOp {
         /// The session.
         session: SessionId,
     },
+    /// Replaces the broker's counters.
+    PutCounters {
+        /// All of them.
+        record: CountersRecord,
+    },
 }
 
 impl StoreOp {
@@ -206,6 +220,10 @@ impl StoreOp {
                 } => size_of_val(&**subscription_ids),
                 Self::DeleteRetained { topic } => topic.len(),
                 Self::PutWill { will, .. } => will.message.len_bytes(),
+                Self::PutCounters { record } => {
+                    let names = record.totals.iter().map(|(name, _)| name.len());
+                    size_of_val(record.totals.as_slice()) + names.sum::<usize>()
+                }
                 Self::DeleteSession { .. }
                 | Self::Dequeue { .. }
                 | Self::PutOutbound { .. }

@@ -9,7 +9,7 @@ use foldhash::fast::RandomState;
 use martlet_codec::PacketId;
 use martlet_sync::Planted;
 
-use crate::backend::{Table, Value, Write};
+use crate::backend::{COUNTERS_KEY, Table, Value, Write};
 use crate::op::StoreOp;
 use crate::record::{self, Meta, OutboundRow, QueuedRow, SubscriptionRow};
 use crate::{Lsn, Message, MessageId, SessionId, Timestamp};
@@ -61,6 +61,7 @@ enum Key {
     Inbound(SessionId, PacketId),
     Retained(Box<str>),
     Will(SessionId),
+    Counters,
 }
 
 impl Key {
@@ -82,6 +83,7 @@ impl Key {
             Self::Inbound(session, id) => (Table::Inbound, row(session, &id.get().to_be_bytes())),
             Self::Retained(topic) => (Table::Retained, topic.as_bytes().to_vec()),
             Self::Will(session) => (Table::Will, row(session, &[])),
+            Self::Counters => (Table::Meta, COUNTERS_KEY.to_vec()),
         }
     }
 }
@@ -405,6 +407,9 @@ impl Planner {
                 if self.wills.remove(&session) {
                     group.delete(Key::Will(session), true);
                 }
+            }
+            StoreOp::PutCounters { record } => {
+                group.put(Key::Counters, Value::Record(record.encode()), true);
             }
         }
     }

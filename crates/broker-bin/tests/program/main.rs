@@ -7,6 +7,7 @@ mod bench;
 mod carry;
 mod clients;
 mod commands;
+mod counters;
 mod doors;
 mod redis;
 mod rocksdb;

@@ -238,6 +238,10 @@ pub struct SysConfig {
     /// How often `$SYS` topics are published; 0 never. Default 10 s.
     #[cfg_attr(feature = "serde", serde(with = "units::duration"))]
     pub interval: Duration,
+    /// How often the totals of [`crate::counters`] are written to the store, and at an orderly end, so that the next
+    /// broker on it goes on counting from there; 0 never. Default 0.
+    #[cfg_attr(feature = "serde", serde(with = "units::duration"))]
+    pub save_interval: Duration,
 }
 
 /// Topics that may be published to and subscribed to, as filters. A denied filter beats an allowed one.
@@ -367,6 +371,7 @@ impl Default for SysConfig {
     fn default() -> Self {
         Self {
             interval: Duration::from_secs(10),
+            save_interval: Duration::ZERO,
         }
     }
 }

@@ -119,6 +119,14 @@ impl Loads {
         Self::default()
     }
 
+    /// All zero, with what was counted before in `snapshot`: it did not happen now.
+    pub fn starting_at(snapshot: &Snapshot) -> Self {
+        Self {
+            totals: Load::ALL.map(|load| load.total(snapshot)),
+            ..Self::default()
+        }
+    }
+
     /// Takes in what happened in the `elapsed` time since the last call, or since the start. Any rhythm will do;
     /// a call without any time in between changes nothing and loses nothing.
     pub fn tick(&mut self, snapshot: &Snapshot, elapsed: Duration) {

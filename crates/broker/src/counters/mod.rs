@@ -7,6 +7,7 @@
 
 mod load;
 mod names;
+mod saved;
 
 use std::{
     array, fmt,
@@ -319,7 +320,8 @@ impl Local {
     }
 }
 
-/// All counters at one time. Totals count from the start of the broker.
+/// All counters at one time. Totals count from the start of the broker, or from where the broker before it ended
+/// ([`SysConfig::save_interval`](crate::config::SysConfig::save_interval)).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Snapshot {
     cells: Box<[u64; CELLS]>,

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use martlet_broker::{Broker, config::Config, counters::Snapshot};
+use martlet_broker::{Broker, Builder, config::Config, counters::Snapshot};
 use martlet_client::{RawConnection, RawError};
 use martlet_codec::{
     Ack, AckKind, Connect, Packet, PacketId, Props, PropsBuf, Publish, QoS, ReasonCode, Subscribe,
@@ -48,14 +48,20 @@ pub(crate) struct Ground {
 impl Ground {
     /// Starts a broker without `$SYS`, so that it retains nothing of its own.
     pub(crate) fn new(set: impl FnOnce(&mut Config)) -> Self {
+        Self::with(set, |builder| builder)
+    }
+
+    /// The same, with something more than settings.
+    pub(crate) fn with(
+        set: impl FnOnce(&mut Config),
+        build: impl FnOnce(Builder) -> Builder,
+    ) -> Self {
         let log = Log::default();
         let guard = tracing::subscriber::set_default(log.clone());
         let mut config = Config::default();
         config.sys.interval = Duration::ZERO;
         set(&mut config);
-        let broker = Broker::builder()
-            .config(config)
-            .seed(1)
+        let broker = build(Broker::builder().config(config).seed(1))
             .start()
             .expect("settings make sense");
         Self {

@@ -220,12 +220,16 @@ fn limits(config: &Config, checker: &mut Checker<'_>) {
     );
     checker.duration("flapping.window", config.flapping.window, false);
     checker.duration("flapping.ban", config.flapping.ban, false);
-    checker.duration("sys.interval", config.sys.interval, true);
-    if !config.sys.interval.is_zero() && config.sys.interval < Duration::from_secs(1) {
-        checker.add(
-            "sys.interval",
-            "is shorter than 1s; write \"0s\" to publish none",
-        );
+    let sys = &config.sys;
+    beats("sys.interval", sys.interval, "publish none", checker);
+    beats("sys.save_interval", sys.save_interval, "save none", checker);
+}
+
+/// A duration of `[sys]`: at least as long as the broker's own beat.
+fn beats(key: &str, interval: Duration, none: &str, checker: &mut Checker<'_>) {
+    checker.duration(key, interval, true);
+    if !interval.is_zero() && interval < Duration::from_secs(1) {
+        checker.add(key, format!("is shorter than 1s; write \"0s\" to {none}"));
     }
 }
 
@@ -331,6 +335,9 @@ fn warnings(settings: &Settings) -> Vec<String> {
             "clients without a user name connect as well, because anonymous.allow is true"
                 .to_owned(),
         );
+    }
+    if !broker.sys.save_interval.is_zero() && settings.program.storage.backend == "memory" {
+        warnings.push("sys.save_interval saves nothing: storage.backend is \"memory\"".to_owned());
     }
     warnings
 }

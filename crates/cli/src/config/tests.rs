@@ -279,6 +279,7 @@ fn every_mistake_has_a_check() {
     check("limits.topic_bytes_max = 100000", "from 1 to 65535");
     check("limits.inflight_max = 0", "at least 1");
     check("sys.interval = '10ms'", "shorter than 1s");
+    check("sys.save_interval = '999ms'", "write \"0s\" to save none");
     check("users = [{ password_hash = '' }]", "has no name");
     check("users = [{ name = 'a' }]", "has no password_hash");
     check(

@@ -13,7 +13,7 @@ mod wire;
 
 use martlet_codec::{PacketId, QoS, SubscribeOptions};
 
-use crate::op::{OutboundState, SessionRecord, WillRecord};
+use crate::op::{CountersRecord, OutboundState, SessionRecord, WillRecord};
 use crate::{Message, MessageId, SessionId, Timestamp};
 pub(crate) use wire::{Reader, Writer};
 
@@ -201,6 +201,46 @@ impl WillRecord {
             due,
             delay_secs,
         })
+    }
+}
+
+impl CountersRecord {
+    /// Encodes the record.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut w = Writer::record();
+        self.write(&mut w);
+        w.done()
+    }
+
+    /// Decodes a record.
+    ///
+    /// # Errors
+    /// See [`RecordError`].
+    pub fn decode(bytes: &[u8]) -> Result<Self, RecordError> {
+        let mut r = Reader::record(bytes)?;
+        let record = Self::read(&mut r)?;
+        r.end()?;
+        Ok(record)
+    }
+
+    fn write(&self, w: &mut Writer) {
+        // There are some hundred names; more than fit here would be a defect.
+        let totals = &self.totals[..self.totals.len().min(usize::from(u16::MAX))];
+        w.u16(totals.len() as u16);
+        for (name, total) in totals {
+            w.text(name);
+            w.u64(*total);
+        }
+    }
+
+    fn read(r: &mut Reader<'_>) -> Result<Self, RecordError> {
+        let count = r.u16()?;
+        // Grows as totals are found: the announced count may be a lie.
+        let mut totals = Vec::new();
+        for _ in 0..count {
+            totals.push((r.text()?.into(), r.u64()?));
+        }
+        Ok(Self { totals })
     }
 }
 

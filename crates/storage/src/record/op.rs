@@ -1,7 +1,7 @@
 //! Operations as bytes, for journals and for replication to other nodes. Deliberately absent: rows.
 
 use super::{Reader, RecordError, VERSION, Writer, read_subscription, write_subscription};
-use crate::op::{SessionRecord, StoreOp, WillRecord};
+use crate::op::{CountersRecord, SessionRecord, StoreOp, WillRecord};
 use crate::{Lsn, Message};
 
 /// Tags of operations; never reused for another meaning.
@@ -21,6 +21,7 @@ mod tag {
     pub(super) const DELETE_RETAINED: u8 = 13;
     pub(super) const PUT_WILL: u8 = 14;
     pub(super) const DELETE_WILL: u8 = 15;
+    pub(super) const PUT_COUNTERS: u8 = 16;
 }
 
 /// Encodes a batch and its position.
@@ -167,6 +168,10 @@ impl StoreOp {
                 w.u8(tag::DELETE_WILL);
                 w.session(*session);
             }
+            Self::PutCounters { record } => {
+                w.u8(tag::PUT_COUNTERS);
+                record.write(w);
+            }
         }
     }
 
@@ -239,6 +244,9 @@ impl StoreOp {
             },
             tag::DELETE_WILL => Self::DeleteWill {
                 session: r.session()?,
+            },
+            tag::PUT_COUNTERS => Self::PutCounters {
+                record: CountersRecord::read(r)?,
             },
             _ => return Err(RecordError::Invalid("operation")),
         })

@@ -110,6 +110,10 @@ fn will() -> impl Strategy<Value = WillRecord> {
     })
 }
 
+fn counters() -> impl Strategy<Value = CountersRecord> {
+    vec((text(), any::<u64>()), 0..10).prop_map(|totals| CountersRecord { totals })
+}
+
 fn text() -> impl Strategy<Value = Box<str>> {
     "\\PC{0,50}".prop_map(Into::into)
 }
@@ -176,6 +180,7 @@ fn op() -> impl Strategy<Value = StoreOp> {
         text().prop_map(|topic| StoreOp::DeleteRetained { topic }),
         (session(), will()).prop_map(|(session, will)| StoreOp::PutWill { session, will }),
         session().prop_map(|session| StoreOp::DeleteWill { session }),
+        counters().prop_map(|record| StoreOp::PutCounters { record }),
     ]
 }
 
@@ -202,6 +207,7 @@ proptest! {
     fn rows_come_back(
         record in session_record(),
         will in will(),
+        counters in counters(),
         message in message(),
         (bytes, expires, qos, retain) in (any::<u32>(), time(), qos(), any::<bool>()),
         (subscription_ids, share) in (ids(), any::<Option<u64>>()),
@@ -210,6 +216,7 @@ proptest! {
     ) {
         prop_assert_eq!(SessionRecord::decode(&record.encode()), Ok(record));
         prop_assert_eq!(WillRecord::decode(&will.encode()), Ok(will));
+        prop_assert_eq!(CountersRecord::decode(&counters.encode()), Ok(counters));
         prop_assert_eq!(Message::from_record(message.as_record()), Ok(message));
         let row = QueuedRow { message: number, bytes, expires, qos, retain, subscription_ids, share };
         prop_assert_eq!(QueuedRow::decode(number, &row.encode()), Ok(row));
@@ -303,6 +310,14 @@ fn version_1_is_what_it_was() {
         &row.encode(),
         "01 01 0100000000000000 0200000000000000",
     );
+    let counters = CountersRecord {
+        totals: vec![("a".into(), 3)],
+    };
+    check(
+        "counters",
+        &counters.encode(),
+        "01 0100 01000000 61 0300000000000000",
+    );
     let mut bytes = Vec::new();
     StoreOp::PutInbound {
         session: SessionId::new(1),
@@ -328,6 +343,10 @@ fn versions_and_lengths_are_checked() {
     let mut batch = encode_batch(Lsn::new(1), &[]);
     batch[9..13].copy_from_slice(&u32::MAX.to_le_bytes());
     assert_eq!(decode_batch(&batch), Err(RecordError::Truncated));
+    assert_eq!(
+        CountersRecord::decode(&[VERSION, 0xFF, 0xFF]),
+        Err(RecordError::Truncated)
+    );
     let mut long = Meta::default().encode();
     long.push(0);
     assert_eq!(Meta::decode(&long), Err(RecordError::Trailing(1)));

@@ -1,7 +1,8 @@
 //! A row in words. Deliberately absent: payloads, which are nobody's business.
 
+use crate::backend::COUNTERS_KEY;
 use crate::load::Keyed;
-use crate::op::{OutboundState, SessionRecord, WillRecord};
+use crate::op::{CountersRecord, OutboundState, SessionRecord, WillRecord};
 use crate::record::{self, Meta, OutboundRow, QueuedRow, RecordError, SubscriptionRow};
 use crate::{Message, MessageId, Table};
 
@@ -11,6 +12,15 @@ use crate::{Message, MessageId, Table};
 /// The row cannot be read.
 pub fn describe(table: Table, key: &[u8], value: &[u8]) -> Result<String, RecordError> {
     Ok(match table {
+        Table::Meta if key == COUNTERS_KEY => {
+            let totals = CountersRecord::decode(value)?.totals;
+            let totals: Vec<_> = totals
+                .iter()
+                .map(|(name, total)| format!("{name} {total}"))
+                .collect();
+            format!("counters: {}", totals.join(", "))
+        }
+        Table::Meta if !key.is_empty() => return Err(RecordError::Invalid("meta key")),
         Table::Meta => {
             let meta = Meta::decode(value)?;
             format!(
