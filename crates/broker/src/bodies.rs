@@ -73,9 +73,10 @@ impl Core {
                     let lsn = committer.submit(std::mem::take(&mut effects.ops));
                     outbox.half.submitted(lsn);
                 }
-                outbox.idle = false;
+                let attached = outbox.attached.as_mut()?;
+                attached.idle = false;
                 session.nudge();
-                outbox.owner.clone()
+                attached.owner.clone()
             });
             for (id, reason) in effects.dropped_stored {
                 tracing::error!(event = "body_lost", client = %session.client_id, message = id.get(), ?reason, "a queued message is not in the store");

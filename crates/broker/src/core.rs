@@ -7,7 +7,7 @@ use std::sync::{
 
 use arc_swap::ArcSwap;
 use martlet_codec::QoS;
-use martlet_session::{Effects, OutboundLimits, Overflow, Publication};
+use martlet_session::{Effects, OutBuf, OutboundLimits, Overflow, Publication};
 use martlet_storage::{
     Committer, Lsn, Message, MessageHead, MessageId, Opened, SessionId, StoreOp, Timestamp,
 };
@@ -119,7 +119,7 @@ impl Commits {
             session.asked_for_commit.store(false, Ordering::Release);
             let owner = session.with_outbox(|outbox| {
                 session.nudge();
-                outbox.owner.clone()
+                outbox.attached.as_ref()?.owner.clone()
             });
             if let Some(Some(waker)) = owner {
                 waker.wake();
@@ -481,9 +481,9 @@ impl Core {
         while outbox.half.waits_for().is_some() {
             self.commits.wait(session);
             let watermark = self.committer.watermark();
-            outbox
-                .half
-                .release(now, watermark, &mut outbox.out, effects);
+            let nowhere = &mut OutBuf::new();
+            let (half, out) = outbox.sending(nowhere);
+            half.release(now, watermark, out, effects);
             if effects.ops.is_empty() {
                 return;
             }
@@ -535,12 +535,15 @@ impl Core {
         }
     }
 
-    /// Asks again whether deliveries to connected clients must be judged, after rights changed.
+    /// Asks again whether deliveries must be judged, also to clients that are away, after rights changed.
     pub(crate) fn refresh_judged(&self) {
         let access = self.access.load();
         for session in self.directory.sessions() {
-            if let Some(identity) = &*session.identity.load() {
-                session.set_judged(access.authorizer.judges_deliveries(identity));
+            match &*session.identity.load() {
+                Some(identity) => {
+                    session.set_judged(access.authorizer.judges_deliveries(identity));
+                }
+                None => session.judge_away(&*access.authorizer),
             }
         }
     }

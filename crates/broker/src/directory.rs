@@ -9,8 +9,7 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
-use foldhash::fast::RandomState;
-use hashbrown::HashMap;
+use hashbrown::HashTable;
 use martlet_sync::Mutex;
 use martlet_topic::TopicHasher;
 use tokio::sync::Semaphore;
@@ -20,46 +19,97 @@ use crate::session::Session;
 /// Shards of the map; a claim touches one.
 const SHARDS: usize = 64;
 
-type Shard = Mutex<HashMap<Arc<str>, Arc<Slot>, RandomState>>;
-
 /// Sessions by client id.
 pub(crate) struct Directory {
-    shards: Box<[Shard]>,
+    shards: Box<[Mutex<Shard>]>,
     hasher: TopicHasher,
     sessions: AtomicUsize,
 }
 
-/// One client id: whose turn it is, and the session.
-struct Slot {
+#[derive(Default)]
+struct Shard(HashTable<Entry>);
+
+/// One client id; one of both is there. Most are sessions nobody claims, of clients that are away or at work.
+struct Entry {
+    session: Option<Arc<Session>>,
+    /// While somebody has the turn or waits for it.
+    turn: Option<Arc<Turn>>,
+}
+
+/// Whose turn it is on a client id.
+struct Turn {
+    client_id: Arc<str>,
+    hash: u64,
     /// One permit, the turn. Fair: it goes to those who wait in the order they came.
-    turn: Semaphore,
-    session: Mutex<Option<Arc<Session>>>,
+    permit: Semaphore,
 }
 
 /// The turn on a client id; given back on drop.
 pub(crate) struct Claim<'a> {
     directory: &'a Directory,
-    slot: Arc<Slot>,
-    client_id: Arc<str>,
+    turn: Arc<Turn>,
+    /// False while it waits.
+    is_held: bool,
 }
 
-impl Default for Slot {
-    fn default() -> Self {
-        Self {
-            turn: Semaphore::new(1),
-            session: Mutex::default(),
+impl Entry {
+    fn client_id(&self) -> &str {
+        match (&self.session, &self.turn) {
+            (Some(session), _) => &session.client_id,
+            (None, Some(turn)) => &turn.client_id,
+            (None, None) => "",
         }
+    }
+
+    fn hash(&self) -> u64 {
+        match (&self.session, &self.turn) {
+            (Some(session), _) => session.client_hash,
+            (None, Some(turn)) => turn.hash,
+            (None, None) => 0,
+        }
+    }
+
+    /// The turn, which is there from now on.
+    fn turn(&mut self, client_id: &Arc<str>, hash: u64) -> Arc<Turn> {
+        let turn = self.turn.get_or_insert_with(|| {
+            Arc::new(Turn {
+                client_id: Arc::clone(client_id),
+                hash,
+                permit: Semaphore::new(1),
+            })
+        });
+        Arc::clone(turn)
+    }
+}
+
+impl Shard {
+    fn get(&self, client_id: &str, hash: u64) -> Option<&Entry> {
+        self.0.find(hash, |entry| entry.client_id() == client_id)
+    }
+
+    fn get_mut(&mut self, client_id: &str, hash: u64) -> Option<&mut Entry> {
+        self.0
+            .find_mut(hash, |entry| entry.client_id() == client_id)
+    }
+
+    /// The entry of `client_id`; the caller puts something into a new one.
+    fn entry(&mut self, client_id: &str, hash: u64) -> &mut Entry {
+        let empty = || Entry {
+            session: None,
+            turn: None,
+        };
+        self.0
+            .entry(hash, |entry| entry.client_id() == client_id, Entry::hash)
+            .or_insert_with(empty)
+            .into_mut()
     }
 }
 
 impl Directory {
     /// An empty one. `seed` decides which client ids share a shard.
     pub(crate) fn new(seed: u64) -> Self {
-        let shards = (0..SHARDS)
-            .map(|_| Mutex::new(HashMap::with_hasher(RandomState::default())))
-            .collect();
         Self {
-            shards,
+            shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
             hasher: TopicHasher::with_seed(seed),
             sessions: AtomicUsize::new(0),
         }
@@ -70,60 +120,71 @@ impl Directory {
         self.hasher.hash(client_id)
     }
 
-    fn shard(&self, client_id: &str) -> &Shard {
-        &self.shards[self.hash(client_id) as usize % SHARDS]
+    /// By bits in the middle: a shard's table goes by those at both ends.
+    fn shard(&self, hash: u64) -> &Mutex<Shard> {
+        &self.shards[(hash >> 32) as usize % SHARDS]
     }
 
     /// Waits for the turn on `client_id`; claims are served in the order they came, so the newest wins.
     pub(crate) async fn claim(&self, client_id: &Arc<str>) -> Claim<'_> {
-        let slot = {
-            let mut shard = self.shard(client_id).lock();
-            Arc::clone(shard.entry(Arc::clone(client_id)).or_default())
+        let hash = self.hash(client_id);
+        let turn = {
+            let mut shard = self.shard(hash).lock();
+            shard.entry(client_id, hash).turn(client_id, hash)
+        };
+        let mut claim = Claim {
+            directory: self,
+            turn,
+            is_held: false,
         };
         // The semaphore is never closed, so this waits and does not fail.
-        if let Ok(turn) = slot.turn.acquire().await {
-            turn.forget();
+        if let Ok(permit) = claim.turn.permit.acquire().await {
+            permit.forget();
         }
-        Claim {
-            directory: self,
-            slot,
-            client_id: Arc::clone(client_id),
-        }
+        claim.is_held = true;
+        claim
     }
 
     /// Puts a session there before anybody can have the turn, while the broker starts.
     pub(crate) fn restore(&self, session: &Arc<Session>) {
-        let mut shard = self.shard(&session.client_id).lock();
-        let slot = shard.entry(Arc::clone(&session.client_id)).or_default();
-        let old = slot.session.lock().replace(Arc::clone(session));
-        if old.is_none() {
+        let hash = session.client_hash;
+        let mut shard = self.shard(hash).lock();
+        let entry = shard.entry(&session.client_id, hash);
+        if entry.session.replace(Arc::clone(session)).is_none() {
             self.sessions.fetch_add(1, Ordering::Relaxed);
         }
     }
 
     /// The turn on `client_id`, if nobody has it.
     pub(crate) fn try_claim(&self, client_id: &Arc<str>) -> Option<Claim<'_>> {
-        let slot = Arc::clone(self.shard(client_id).lock().get(client_id)?);
-        slot.turn.try_acquire().ok()?.forget();
-        Some(Claim {
+        let hash = self.hash(client_id);
+        let turn = {
+            let mut shard = self.shard(hash).lock();
+            shard.get_mut(client_id, hash)?.turn(client_id, hash)
+        };
+        let mut claim = Claim {
             directory: self,
-            slot,
-            client_id: Arc::clone(client_id),
-        })
+            turn,
+            is_held: false,
+        };
+        claim.turn.permit.try_acquire().ok()?.forget();
+        claim.is_held = true;
+        Some(claim)
     }
 
     /// The session of `client_id` as it is now.
     pub(crate) fn find(&self, client_id: &str) -> Option<Arc<Session>> {
-        let slot = Arc::clone(self.shard(client_id).lock().get(client_id)?);
-        slot.session.lock().clone()
+        let hash = self.hash(client_id);
+        let shard = self.shard(hash).lock();
+        shard.get(client_id, hash)?.session.clone()
     }
 
     /// Every session as it is now; shards are copied one by one.
     pub(crate) fn sessions(&self) -> Vec<Arc<Session>> {
         let mut all = Vec::with_capacity(self.len());
         for shard in &self.shards {
-            let slots: Vec<Arc<Slot>> = shard.lock().values().cloned().collect();
-            all.extend(slots.iter().filter_map(|slot| slot.session.lock().clone()));
+            let shard = shard.lock();
+            all.extend(shard.0.iter().filter_map(|entry| entry.session.clone()));
         }
         all
     }
@@ -135,15 +196,24 @@ impl Directory {
 }
 
 impl Claim<'_> {
+    fn shard(&self) -> &Mutex<Shard> {
+        self.directory.shard(self.turn.hash)
+    }
+
     /// The session that is there.
     pub(crate) fn session(&self) -> Option<Arc<Session>> {
-        self.slot.session.lock().clone()
+        self.directory.find(&self.turn.client_id)
     }
 
     /// Puts a session there, or none.
     pub(crate) fn set(&self, session: Option<Arc<Session>>) {
         let is_some = session.is_some();
-        let before = std::mem::replace(&mut *self.slot.session.lock(), session);
+        let before = {
+            let mut shard = self.shard().lock();
+            // The turn keeps the entry there.
+            let entry = shard.entry(&self.turn.client_id, self.turn.hash);
+            std::mem::replace(&mut entry.session, session)
+        };
         match (before.is_some(), is_some) {
             (false, true) => _ = self.directory.sessions.fetch_add(1, Ordering::Relaxed),
             (true, false) => _ = self.directory.sessions.fetch_sub(1, Ordering::Relaxed),
@@ -154,11 +224,21 @@ impl Claim<'_> {
 
 impl Drop for Claim<'_> {
     fn drop(&mut self) {
-        self.slot.turn.add_permits(1);
-        let mut shard = self.directory.shard(&self.client_id).lock();
+        if self.is_held {
+            self.turn.permit.add_permits(1);
+        }
+        let mut shard = self.shard().lock();
         // Two references are the map's and ours: nobody else waits for the turn.
-        if Arc::strong_count(&self.slot) == 2 && self.slot.session.lock().is_none() {
-            shard.remove(&self.client_id);
+        if Arc::strong_count(&self.turn) != 2 {
+            return;
+        }
+        let is_ours = |entry: &Entry| entry.client_id() == &*self.turn.client_id;
+        if let Ok(mut found) = shard.0.find_entry(self.turn.hash, is_ours) {
+            if found.get().session.is_some() {
+                found.get_mut().turn = None;
+            } else {
+                found.remove();
+            }
         }
     }
 }
@@ -172,8 +252,33 @@ mod tests {
         let directory = Directory::new(1);
         let id: Arc<str> = Arc::from("a");
         drop(directory.claim(&id).await);
-        assert!(directory.shards.iter().all(|shard| shard.lock().is_empty()));
+        assert!(is_empty(&directory));
         assert!(directory.find("a").is_none());
+    }
+
+    #[tokio::test]
+    async fn who_gives_up_waiting_leaves_nothing_behind() {
+        let directory = Directory::new(1);
+        let id: Arc<str> = Arc::from("a");
+        let first = directory.claim(&id).await;
+        let mut second = Box::pin(directory.claim(&id));
+        assert!(is_pending(second.as_mut()).await);
+        drop(first);
+        // It was given the turn, and never saw it.
+        drop(second);
+        assert!(is_empty(&directory));
+    }
+
+    async fn is_pending<F: Future>(mut future: std::pin::Pin<&mut F>) -> bool {
+        std::future::poll_fn(|cx| std::task::Poll::Ready(future.as_mut().poll(cx).is_pending()))
+            .await
+    }
+
+    fn is_empty(directory: &Directory) -> bool {
+        directory
+            .shards
+            .iter()
+            .all(|shard| shard.lock().0.is_empty())
     }
 
     #[tokio::test]

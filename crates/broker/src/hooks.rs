@@ -33,6 +33,19 @@ pub struct Origin {
     pub allow_anonymous: Option<bool>,
 }
 
+impl Origin {
+    /// Of a client that is away and whose last connection is not known any more.
+    pub(crate) fn away() -> Self {
+        Self {
+            listener: "".into(),
+            peer: "".into(),
+            address: None,
+            local_only: false,
+            allow_anonymous: None,
+        }
+    }
+}
+
 /// What the transport has verified about a client before CONNECT; empty for most.
 #[derive(Clone, Debug, Default)]
 pub struct Presented {
@@ -100,6 +113,11 @@ pub trait Authorizer: Send + Sync {
     fn judges_deliveries(&self, who: &Identity) -> bool;
     /// Whether a message on `topic` may be delivered to `who`.
     fn deliver(&self, who: &Identity, topic: &str) -> bool;
+    /// [`Identity::rights`] of a client that is away, by what is stored of its session: what is queued for it is judged
+    /// with them after a restart and after rights have changed. `None`, the default: it is not judged then.
+    fn rights_of(&self, _client_id: &str, _username: Option<&str>) -> Option<u32> {
+        None
+    }
 }
 
 /// Watches what happens. Called on the tasks that do the work: be quick.

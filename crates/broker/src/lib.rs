@@ -13,6 +13,7 @@ pub mod counters;
 pub mod files;
 pub mod hooks;
 
+mod attachment;
 mod bodies;
 mod broker;
 mod check;

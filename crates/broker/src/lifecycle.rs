@@ -8,6 +8,7 @@ use martlet_storage::{Lsn, SessionId, SessionRecord, StoreOp, Timestamp, WillRec
 use martlet_sync::Planted;
 
 use crate::{
+    attachment::Attachment,
     bodies,
     core::Core,
     counters::Event,
@@ -39,7 +40,7 @@ pub(crate) struct Attached {
     session: Option<Arc<Session>>,
     epoch: u64,
     /// What the session's generation was then.
-    pub(crate) generation: u64,
+    pub(crate) generation: u32,
     pub(crate) present: bool,
     /// CONNACK waits for this batch.
     pub(crate) lsn: Lsn,
@@ -81,7 +82,7 @@ impl Core {
             let expired = old
                 .state
                 .lock()
-                .expires
+                .expires()
                 .is_some_and(|at| at <= self.clock.now());
             // A session belongs to the user who made it: another user's client id must not open it.
             let usable = old.with_outbox(|outbox| outbox.alive) == Some(true);
@@ -113,15 +114,8 @@ impl Core {
         let epoch = session
             .with_outbox(|outbox| {
                 outbox.epoch += 1;
-                outbox.connected = true;
-                outbox.kick = None;
-                outbox.owner = None;
-                outbox.idle = false;
+                outbox.attached = Some(Box::new(Attachment::new(request.silence_max_millis)));
                 session.nudge();
-                outbox.reading = true;
-                outbox.silence_max_millis = request.silence_max_millis;
-                outbox.forget_stall();
-                outbox.out.reset();
                 outbox.half.set_mount(request.mount);
                 outbox.epoch
             })
@@ -151,9 +145,9 @@ impl Core {
         }
         {
             let mut state = session.state.lock();
-            state.generation += 1;
+            state.generation = state.generation.wrapping_add(1);
             state.expiry_secs = request.expiry_secs;
-            state.expires = None;
+            state.set_expires(None);
             state.username.clone_from(&request.identity.username);
             self.timers.cancel(&mut state.deadlines);
             generation = state.generation;
@@ -213,11 +207,10 @@ impl Core {
         let mut effects = Effects::default();
         let now = self.clock.now();
         session.with_outbox(|outbox| {
-            if outbox.epoch == epoch {
-                outbox.out.put(connack);
-                outbox
-                    .half
-                    .connect(now, link, &mut outbox.out, &mut effects);
+            let own = outbox.attached.as_mut();
+            if let Some(own) = own.filter(|_| outbox.epoch == epoch) {
+                own.out.put(connack);
+                outbox.half.connect(now, link, &mut own.out, &mut effects);
                 self.settle(session, outbox, &mut effects, now);
                 session.set_availability(Availability::Online);
             }
@@ -227,7 +220,11 @@ impl Core {
 
     /// Tells the connection that owns `old` and waits until it has let go.
     async fn take_over(&self, old: &Arc<Session>) {
-        let detached = old.detached.notified();
+        let let_go = old.with_outbox(|outbox| Some(outbox.attached.as_mut()?.let_go()));
+        let Some(Some(let_go)) = let_go else {
+            return;
+        };
+        let detached = let_go.notified();
         tokio::pin!(detached);
         detached.as_mut().enable();
         if !old.is_connected() {
@@ -271,17 +268,19 @@ impl Core {
         let mut will_op = None;
         let (ends, generation) = {
             let mut state = session.state.lock();
-            state.generation += 1;
+            state.generation = state.generation.wrapping_add(1);
             if let Some(secs) = expiry_secs {
                 state.expiry_secs = secs;
             }
+            state.inbound.shrink();
             if !with_will && state.will.take().is_some() {
                 will_op = self.will_op(session.id, true, None, None);
             }
             self.timers.cancel(&mut state.deadlines);
             let ends = state.expiry_secs == 0;
-            state.expires =
-                (state.expiry_secs != u32::MAX).then(|| now.plus_secs(state.expiry_secs));
+            let lasts = state.expiry_secs != u32::MAX;
+            let expires = lasts.then(|| now.plus_secs(state.expiry_secs));
+            state.set_expires(expires);
             let state = &mut *state;
             if let Some(will) = &state.will {
                 // The will is due at its delay or with the session, whichever comes first (3.1.3.2.2).
@@ -298,7 +297,7 @@ impl Core {
                     self.timers.set(&mut state.deadlines.will, at, due);
                 }
             }
-            if let (false, Some(expires)) = (ends, state.expires) {
+            if let (false, Some(expires)) = (ends, expires) {
                 let due = Due::Expiry {
                     session: Arc::downgrade(session),
                     generation: state.generation,
@@ -324,29 +323,22 @@ impl Core {
             } else {
                 let mut state = session.state.lock();
                 if state.generation == generation {
-                    state.expires = Some(now);
+                    state.set_expires(Some(now));
                 }
             }
-        } else if session.durable
-            && let Some(identity) = session.identity.load_full()
-        {
-            let (expiry, expires) = {
+        } else if session.durable {
+            let record = {
                 let state = session.state.lock();
-                (state.expiry_secs, state.expires)
+                let username = state.username.as_deref();
+                record(session, username, state.expiry_secs, state.expires(), false)
             };
-            let record = record(
-                session,
-                identity.username.as_deref(),
-                expiry,
-                expires,
-                false,
-            );
             let put = StoreOp::PutSession {
                 session: session.id,
                 record,
             };
             self.submit(std::iter::once(put).chain(will_op).collect());
         }
+        session.forget_identity();
         true
     }
 
@@ -356,7 +348,7 @@ impl Core {
         session.set_availability(Availability::Offline);
         let (subscriptions, will) = {
             let mut state = session.state.lock();
-            state.generation += 1;
+            state.generation = state.generation.wrapping_add(1);
             self.timers.cancel(&mut state.deadlines);
             (std::mem::take(&mut state.subscriptions), state.will.take())
         };
@@ -454,6 +446,7 @@ impl Core {
                 };
                 if let Some(will) = will {
                     self.fire_will(&session, &will);
+                    session.forget_identity();
                 }
             }
             Due::Expiry {
@@ -507,32 +500,24 @@ struct Leaving<'a>(&'a Session);
 impl Drop for Leaving<'_> {
     fn drop(&mut self) {
         self.0.with_outbox(|outbox| {
-            outbox.connected = false;
-            outbox.leaving = false;
+            outbox.attached = None;
         });
-        self.0.detached.notify_waiters();
     }
 }
 
 /// Takes the outbox offline; `Some(false)` when `epoch` is no longer the owner, or is letting go already.
 fn disconnect_state(session: &Session, epoch: u64) -> Option<bool> {
     session.with_outbox(|outbox| {
-        if epoch != outbox.epoch || !outbox.connected || outbox.leaving {
+        let Some(own) = outbox.owned_by(epoch).filter(|own| !own.leaving) else {
             return false;
-        }
+        };
+        own.leave();
         session.set_availability(Availability::Offline);
         outbox.epoch += 1;
-        outbox.leaving = true;
-        outbox.owner = None;
-        outbox.idle = false;
         session.nudge();
         outbox.half.disconnect();
         bodies::spill(&mut outbox.half);
         outbox.half.shrink();
-        outbox.out.reset();
-        for waiting in outbox.waiting.drain(..) {
-            waiting.wake();
-        }
         true
     })
 }

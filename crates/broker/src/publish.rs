@@ -196,6 +196,7 @@ impl Core {
             return false;
         }
         gather_plain(publication, nodes, sink);
+        self.keep_permitted(publication, sink);
         let recipients = std::mem::take(&mut sink.merge.recipients);
         let mut matched = !recipients.is_empty();
         self.deliver_all(publication, &recipients, sink, now);
@@ -281,7 +282,7 @@ impl Core {
         matched
     }
 
-    /// Collects every recipient, for a batch that names them all.
+    /// Collects every recipient that may receive it, for a batch that names them all.
     fn gather(
         &self,
         publication: &Publication<'_>,
@@ -310,10 +311,14 @@ impl Core {
         } else {
             gather_plain(publication, nodes, sink);
         }
+        self.keep_permitted(publication, sink);
         for node in nodes.iter().filter(|node| node.has_groups()) {
             for group in node.groups().iter() {
                 let mut candidates = self.router.pick(group, origin_hash, publication.topic);
-                if let Some(subscription) = candidates.next() {
+                let may = |subscription: &Subscription<Arc<Session>>| {
+                    self.may_receive(&subscription.subscriber, publication.topic)
+                };
+                if let Some(subscription) = candidates.find(may) {
                     let retain =
                         publication.head.retain && subscription.options.retain_as_published;
                     let id = subscription.subscription_id.map(NonZeroU32::get);
@@ -327,6 +332,12 @@ impl Core {
                 }
             }
         }
+    }
+
+    /// Leaves those who may receive it: whoever may not must have no row in the store either.
+    fn keep_permitted(&self, publication: &Publication<'_>, sink: &mut Sink) {
+        let recipients = &mut sink.merge.recipients;
+        recipients.retain(|recipient| self.may_receive(&recipient.session, publication.topic));
     }
 
     /// Delivers to those who were found before the batch was handed in. Returns the batch that acknowledgements have
@@ -347,7 +358,7 @@ impl Core {
             };
             let (session, share) = (&recipient.session, recipient.share.as_ref());
             let tag = share.map(|group| group.tag());
-            let delivered = self.deliver(session, publication, delivery, tag, sink, now);
+            let delivered = self.deliver_permitted(session, publication, delivery, tag, sink, now);
             if let (Some(group), Delivered::Dropped(_) | Delivered::Gone) = (share, delivered) {
                 lsn = lsn.max(self.hand_on(publication, group, session.id, sink, now));
             }
@@ -431,7 +442,7 @@ impl Core {
         }
     }
 
-    /// Delivers to one session.
+    /// Delivers to one session, if it may receive it.
     pub(crate) fn deliver(
         &self,
         session: &Arc<Session>,
@@ -441,39 +452,49 @@ impl Core {
         sink: &mut Sink,
         now: Timestamp,
     ) -> Delivered {
-        if session.is_judged() && !self.may_deliver(session, publication.topic) {
+        if !self.may_receive(session, publication.topic) {
             return Delivered::Gone;
         }
+        self.deliver_permitted(session, publication, delivery, share, sink, now)
+    }
+
+    /// Delivers to one session that may receive it, as was asked before its rows were written.
+    pub(crate) fn deliver_permitted(
+        &self,
+        session: &Arc<Session>,
+        publication: &mut Publication<'_>,
+        delivery: Delivery<'_>,
+        share: Option<u64>,
+        sink: &mut Sink,
+        now: Timestamp,
+    ) -> Delivered {
         let Sink {
-            effects, spares, ..
+            effects,
+            spares,
+            nowhere,
+            ..
         } = sink;
         let pressure_at = self.pressure_bytes();
         let offered = session.with_outbox(|outbox| {
             if !outbox.alive {
                 return None;
             }
-            if outbox.out.inline().capacity() == 0 {
-                *outbox.out.inline() = spares.take(&self.spares);
+            if let Some(attached) = &mut outbox.attached {
+                if attached.out.inline().capacity() == 0 {
+                    *attached.out.inline() = spares.take(&self.spares);
+                }
+                if outbox.is_queue_full() {
+                    outbox.half.allow_beyond(self.beyond(outbox, now));
+                }
             }
-            if outbox.connected && outbox.is_queue_full() {
-                outbox.half.allow_beyond(self.beyond(outbox, now));
-            }
+            let (half, out) = outbox.sending(nowhere);
             let offered = match share {
-                None => outbox
-                    .half
-                    .offer(now, publication, delivery, &mut outbox.out, effects),
-                Some(tag) => outbox.half.offer_shared(
-                    now,
-                    publication,
-                    delivery,
-                    tag,
-                    &mut outbox.out,
-                    effects,
-                ),
+                None => half.offer(now, publication, delivery, out, effects),
+                Some(tag) => half.offer_shared(now, publication, delivery, tag, out, effects),
             };
             if !matches!(offered, Offered::Sent) {
                 self.settle(session, outbox, effects, now);
-                if offered == Offered::Queued && session.durable && !outbox.connected {
+                if offered == Offered::Queued && session.durable && !outbox.is_connected() {
                     let bytes = publication.topic.len() + publication.props.len();
                     bodies::spill_if_grown(&mut outbox.half, bytes + publication.payload.len());
                 }
@@ -554,9 +575,20 @@ impl Core {
         u32::try_from(connections.saturating_sub(room)).unwrap_or(u32::MAX)
     }
 
-    fn may_deliver(&self, session: &Session, topic: &str) -> bool {
+    /// Whether messages of `topic` may be delivered to `session`, also later when its client is away.
+    #[inline]
+    pub(crate) fn may_receive(&self, session: &Session, topic: &str) -> bool {
+        !session.is_judged() || self.judge(session, topic)
+    }
+
+    #[cold]
+    fn judge(&self, session: &Session, topic: &str) -> bool {
+        let access = self.access.load();
+        if session.identity.load().is_none() {
+            session.judge_away(&*access.authorizer);
+        }
         match &*session.identity.load() {
-            Some(identity) => self.access.load().authorizer.deliver(identity, topic),
+            Some(identity) => access.authorizer.deliver(identity, topic),
             None => true,
         }
     }

@@ -34,7 +34,7 @@ impl Core {
         // Whoever published: the member it was meant for is out, so is its place in the order.
         for subscription in self.router.pick(group, 0, publication.topic) {
             let session = &subscription.subscriber;
-            if session.id == not_to {
+            if session.id == not_to || !self.may_receive(session, publication.topic) {
                 continue;
             }
             let id = subscription.subscription_id.map(NonZeroU32::get);
@@ -52,7 +52,8 @@ impl Core {
                 retain,
                 subscription_ids: id.as_slice(),
             };
-            match self.deliver(session, publication, delivery, Some(group.tag()), sink, now) {
+            let tag = Some(group.tag());
+            match self.deliver_permitted(session, publication, delivery, tag, sink, now) {
                 Delivered::Sent | Delivered::Queued => break,
                 Delivered::Dropped(_) | Delivered::Gone => {}
             }
@@ -100,12 +101,19 @@ impl Core {
             RowBody::Loaded(message) => message.topic(),
             RowBody::Stored { .. } => "",
         };
-        // A body that only the store has can go to a session that reads it from there.
+        // A body that only the store has can go to a session that reads it from there, whatever its topic is.
         let is_stored = matches!(row.body, RowBody::Stored { .. });
+        let can_take = |to: &Arc<Session>| {
+            if is_stored {
+                to.durable && !to.is_judged()
+            } else {
+                self.may_receive(to, topic)
+            }
+        };
         let to = self
             .router
             .pick(group, from.client_hash, topic)
-            .find(|to| to.subscriber.id != from.id && (to.subscriber.durable || !is_stored))?;
+            .find(|to| to.subscriber.id != from.id && can_take(&to.subscriber))?;
         let new_body = match &row.body {
             RowBody::Loaded(message) if to.subscriber.durable && !is_kept(message, from) => {
                 Some(renamed(message, self.next_message_id()))
@@ -126,7 +134,8 @@ impl Core {
         let Some(message) = planned.message() else {
             let owner = session.with_outbox(|outbox| {
                 outbox.half.restore_queued(planned.stored_row());
-                outbox.half.pump(now, &mut outbox.out, &mut sink.effects);
+                let (half, out) = outbox.sending(&mut sink.nowhere);
+                half.pump(now, out, &mut sink.effects);
                 self.settle(session, outbox, &mut sink.effects, now);
                 session.wake_owner(outbox, now)
             });
@@ -143,7 +152,7 @@ impl Core {
             retain: planned.retain(),
             subscription_ids: ids.as_slice(),
         };
-        let delivered = self.deliver(
+        let delivered = self.deliver_permitted(
             session,
             &mut publication,
             delivery,

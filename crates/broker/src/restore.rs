@@ -163,7 +163,7 @@ impl Core {
             let mut state = session.state.lock();
             state.generation = 1;
             state.expiry_secs = expiry_interval_secs;
-            state.expires = expires;
+            state.set_expires(expires);
             state.username = username.map(Arc::from);
             for packet_id in rest.inbound {
                 state.inbound.publish(packet_id);
@@ -187,6 +187,7 @@ impl Core {
         for row in &rest.subscriptions {
             self.restore_subscription(&session, row);
         }
+        session.judge_away(&*self.access.load().authorizer);
         self.directory.restore(&session);
         let weak = || Arc::downgrade(&session);
         let mut state = session.state.lock();

@@ -14,19 +14,25 @@ use std::{
 
 use arc_swap::ArcSwapOption;
 use martlet_codec::{QoS, ReasonCode};
-use martlet_session::{DropReason, Inbound, MAIN_LANE, OutBuf, Outbound};
+use martlet_session::{DropReason, Inbound, OutBuf, Outbound};
 use martlet_storage::{Message, MessageHead, MessageId, SessionId, Timestamp, WillRecord};
 
 use crate::{
-    hooks::Identity, router, subscriptions::Subscriptions, sync::Mutex, timers::Deadlines,
+    attachment::{Attachment, Kick},
+    hooks::{Authorizer, Identity, Origin},
+    router,
+    subscriptions::Subscriptions,
+    sync::Mutex,
+    timers::Deadlines,
 };
 
 /// A client that cannot keep up drops thousands of messages a second; the log gets one line in this time.
 const DROPS_LOGGED_EVERY_MILLIS: u64 = 60_000;
 
-/// With the two counters of its `Arc` a session fills a size class of jemalloc, 640 bytes; one byte more costs each client 128.
+/// With the two counters of its `Arc` a session fills a size class of jemalloc, 384 bytes; one byte more costs each
+/// client 64, also those that are away.
 #[cfg(all(target_pointer_width = "64", not(any(martlet_loom, martlet_simulate))))]
-const _: () = assert!(size_of::<Session>() + 16 <= 640);
+const _: () = assert!(size_of::<Session>() + 16 <= 384);
 
 /// A session, connected or not.
 pub(crate) struct Session {
@@ -52,51 +58,21 @@ pub(crate) struct Session {
     pub(crate) identity: ArcSwapOption<Identity>,
     /// Whether the session is entered for a wake when the store's watermark moves.
     pub(crate) asked_for_commit: AtomicBool,
-    /// Signalled each time a connection let go of the session.
-    pub(crate) detached: tokio::sync::Notify,
 }
 
 /// What any task may append to.
 pub(crate) struct Outbox {
     pub(crate) half: Outbound,
-    pub(crate) out: OutBuf,
-    /// The owner's task.
-    pub(crate) owner: Option<Waker>,
-    /// Whether the owner sleeps with nothing to write; whoever appends then clears this and wakes it, once.
-    pub(crate) idle: bool,
-    /// Why the owner has to end, set by others.
-    pub(crate) kick: Option<Kick>,
+    /// There while a connection owns the session.
+    pub(crate) attached: Option<Box<Attachment>>,
     /// Counts connections; an owner whose number is not this one has lost the session.
     pub(crate) epoch: u64,
-    /// Whether a connection owns the session.
-    pub(crate) connected: bool,
-    /// Whether that connection is letting go of it, which it does once.
-    pub(crate) leaving: bool,
+    /// Waiting messages from which on publishers are slowed down.
+    pub(crate) queue_pressure: u32,
     /// False once the session ended; nothing is delivered any more.
     pub(crate) alive: bool,
     /// Set while a closure runs under the lock; found set only after a panic.
     poisoned: bool,
-    /// When the client last showed that it is at work: its socket took something, or it acknowledged.
-    pub(crate) progress: Timestamp,
-    /// Publishers that wait until this outbox has drained.
-    pub(crate) waiting: Vec<Waker>,
-    /// Since when bytes wait of which the socket took none; 0 for never, which is shorter than an `Option`.
-    stalled_since: Timestamp,
-    /// The lane whose stream that is.
-    stalled_lane: u8,
-    /// One and a half times the keep alive, in milliseconds; 0 for none.
-    pub(crate) silence_max_millis: u32,
-    /// False while we ourselves do not read, which suspends keep alive (rule 8).
-    pub(crate) reading: bool,
-    /// Waiting messages from which on publishers are slowed down.
-    pub(crate) queue_pressure: u32,
-}
-
-/// Why a connection is told to end.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Kick {
-    pub(crate) reason: ReasonCode,
-    pub(crate) text: &'static str,
 }
 
 /// What only the owner, the directory and timers touch.
@@ -107,12 +83,23 @@ pub(crate) struct State {
     pub(crate) inbound: Inbound,
     pub(crate) will: Option<Box<Will>>,
     /// Counts wills and connections, so that an old timer recognises that it is out of date.
-    pub(crate) generation: u64,
+    pub(crate) generation: u32,
     pub(crate) expiry_secs: u32,
-    /// When the session ends unless a client comes back.
-    pub(crate) expires: Option<Timestamp>,
+    /// When the session ends; 0 for never, which is shorter than an `Option`.
+    expires: Timestamp,
     pub(crate) username: Option<Arc<str>>,
     pub(crate) deadlines: Deadlines,
+}
+
+impl State {
+    /// When the session ends unless a client comes back; `None` for never, and while there is a connection.
+    pub(crate) fn expires(&self) -> Option<Timestamp> {
+        (self.expires > Timestamp::default()).then_some(self.expires)
+    }
+
+    pub(crate) fn set_expires(&mut self, at: Option<Timestamp>) {
+        self.expires = at.unwrap_or_default();
+    }
 }
 
 /// A will, until it fires or is discarded.
@@ -189,27 +176,15 @@ impl Session {
             drops_logged: AtomicU64::new(0),
             outbox: Mutex::new(Outbox {
                 half,
-                out: OutBuf::new(),
-                owner: None,
-                idle: false,
-                kick: None,
+                attached: None,
                 epoch: 0,
-                connected: false,
-                leaving: false,
+                queue_pressure,
                 alive: true,
                 poisoned: false,
-                progress: Timestamp::default(),
-                waiting: Vec::new(),
-                stalled_since: Timestamp::default(),
-                stalled_lane: MAIN_LANE,
-                silence_max_millis: 0,
-                reading: true,
-                queue_pressure,
             }),
             state: Mutex::new(State::default()),
             identity: ArcSwapOption::empty(),
             asked_for_commit: AtomicBool::new(false),
-            detached: tokio::sync::Notify::new(),
         }
     }
 
@@ -244,13 +219,11 @@ impl Session {
     /// Tells the owner to end and wakes it.
     pub(crate) fn kick(&self, reason: ReasonCode, text: &'static str) {
         let waker = self.with_outbox(|outbox| {
-            if !outbox.connected {
-                return None;
-            }
+            let attached = outbox.attached.as_mut()?;
             // The first reason is the one that happened.
-            outbox.kick.get_or_insert(Kick { reason, text });
+            attached.kick.get_or_insert(Kick { reason, text });
             self.nudge();
-            outbox.owner.clone()
+            attached.owner.clone()
         });
         if let Some(Some(waker)) = waker {
             waker.wake();
@@ -276,18 +249,45 @@ impl Session {
     /// lock.
     #[inline]
     pub(crate) fn wake_owner(&self, outbox: &mut Outbox, now: Timestamp) -> Option<Waker> {
-        if !outbox.idle || !outbox.out.has_output() {
+        let attached = outbox.attached.as_mut()?;
+        if !attached.idle || !attached.out.has_output() {
             return None;
         }
-        outbox.idle = false;
+        attached.idle = false;
         // It had nothing to do until now, which is not the same as standing still.
-        outbox.progress = now;
+        attached.progress = now;
         self.nudge();
-        outbox.owner.clone()
+        attached.owner.clone()
     }
 
     pub(crate) fn is_connected(&self) -> bool {
-        self.with_outbox(|outbox| outbox.connected).unwrap_or(false)
+        self.with_outbox(|outbox| outbox.is_connected())
+            .unwrap_or(false)
+    }
+
+    /// Asks whether what is queued for a client that is away must be judged; who it is is remembered only then.
+    pub(crate) fn judge_away(&self, authorizer: &dyn Authorizer) {
+        let username = self.state.lock().username.clone();
+        let Some(rights) = authorizer.rights_of(&self.client_id, username.as_deref()) else {
+            return;
+        };
+        let identity = Identity {
+            client_id: Arc::clone(&self.client_id),
+            username,
+            origin: Origin::away(),
+            rights,
+        };
+        if authorizer.judges_deliveries(&identity) {
+            self.identity.store(Some(Arc::new(identity)));
+            self.set_judged(true);
+        }
+    }
+
+    /// The client is away: forgets who it was, unless a will or a delivery is still to be judged.
+    pub(crate) fn forget_identity(&self) {
+        if !self.is_judged() && self.state.lock().will.is_none() {
+            self.identity.store(None);
+        }
     }
 
     pub(crate) fn set_judged(&self, judged: bool) {
@@ -319,62 +319,60 @@ impl Session {
 }
 
 impl Outbox {
-    /// Notes that the stream of `lane` took `bytes`.
-    pub(crate) fn wrote(&mut self, lane: u8, bytes: usize, now: Timestamp) {
-        self.out.lane_mut(lane).written(bytes);
-        self.progress = now;
-        self.unstall(lane);
+    /// Whether a connection owns the session.
+    pub(crate) fn is_connected(&self) -> bool {
+        self.attached.is_some()
     }
 
-    /// Notes that the stream of `lane` takes nothing. Of several that do not, the first one is remembered.
-    pub(crate) fn stalls(&mut self, lane: u8, now: Timestamp) {
-        if self.stalled_since().is_none() {
-            self.stalled_since = now;
-            self.stalled_lane = lane;
-        }
-    }
-
-    /// The stream of `lane` took something, or is no more.
-    pub(crate) fn unstall(&mut self, lane: u8) {
-        if self.stalled_lane == lane {
-            self.stalled_since = Timestamp::default();
-        }
-    }
-
-    /// A new connection begins.
-    pub(crate) fn forget_stall(&mut self) {
-        self.stalled_since = Timestamp::default();
-        self.stalled_lane = MAIN_LANE;
-    }
-
-    /// Since when bytes wait of which the socket took none.
-    pub(crate) fn stalled_since(&self) -> Option<Timestamp> {
-        (self.stalled_since > Timestamp::default()).then_some(self.stalled_since)
-    }
-
-    /// Moves `bytes` to the end of the output of `lane`; an empty output just takes the buffer over.
+    /// What belongs to connection `epoch`; `None` when it does not own the session any more.
     #[inline]
-    pub(crate) fn append(&mut self, lane: u8, bytes: &mut Vec<u8>) {
-        if bytes.is_empty() {
-            return;
-        }
-        let out = self.out.lane_mut(lane);
-        if out.is_empty() {
-            std::mem::swap(out.inline(), bytes);
+    pub(crate) fn owned_by(&mut self, epoch: u64) -> Option<&mut Attachment> {
+        if self.epoch == epoch {
+            self.attached.as_deref_mut()
         } else {
-            out.put(bytes);
+            None
         }
-        bytes.clear();
+    }
+
+    /// The outbound half and where its packets go: `nowhere` while the client is away, when it sends none.
+    #[inline]
+    pub(crate) fn sending<'a>(
+        &'a mut self,
+        nowhere: &'a mut OutBuf,
+    ) -> (&'a mut Outbound, &'a mut OutBuf) {
+        let out = match &mut self.attached {
+            Some(attached) => &mut attached.out,
+            None => nowhere,
+        };
+        (&mut self.half, out)
     }
 
     /// Whether publishers should slow down for this subscriber.
     pub(crate) fn is_under_pressure(&self, pending_bytes: usize) -> bool {
-        self.connected && (self.out.is_above(pending_bytes) || self.is_queue_full())
+        let Some(attached) = &self.attached else {
+            return false;
+        };
+        attached.out.is_above(pending_bytes) || self.is_queue_full()
     }
 
     /// Whether those who were slowed down can go on: far enough below the mark that they do not stop again at once.
     pub(crate) fn has_drained(&self, pending_bytes: usize) -> bool {
-        !self.connected || !self.out.is_above(pending_bytes) && !self.is_queue_long()
+        let Some(attached) = &self.attached else {
+            return true;
+        };
+        !attached.out.is_above(pending_bytes) && !self.is_queue_long()
+    }
+
+    /// Lets publishers go on that were slowed down, if they can.
+    #[inline]
+    pub(crate) fn resume_publishers(&mut self, pending_bytes: usize) {
+        let attached = self.attached.as_ref();
+        if attached.is_some_and(|attached| !attached.waiting.is_empty())
+            && self.has_drained(pending_bytes)
+            && let Some(attached) = &mut self.attached
+        {
+            attached.resume_publishers();
+        }
     }
 
     /// Whether more than half of the messages wait from which on publishers are slowed down.
@@ -384,10 +382,8 @@ impl Outbox {
 
     /// Whether waiting for this subscriber makes sense: it was at work a moment ago (rule 7).
     pub(crate) fn is_progressing(&self, now: Timestamp) -> bool {
-        // One data stream that has stopped is not waited for, however busy the others are.
-        let stuck = |since| now.millis_since(since) > PROGRESS_MILLIS;
-        let stuck = self.stalled_lane != MAIN_LANE && self.stalled_since().is_some_and(stuck);
-        self.connected && now.millis_since(self.progress) <= PROGRESS_MILLIS && !stuck
+        let attached = self.attached.as_deref();
+        attached.is_some_and(|attached| attached.is_progressing(now))
     }
 
     /// Whether nearly as many messages wait as may.
@@ -395,10 +391,6 @@ impl Outbox {
         self.half.counts().queued >= self.queue_pressure as usize
     }
 }
-
-/// A subscriber that took and acknowledged nothing for this long is not waited for. Longer than a busy machine keeps a
-/// reading client from its turn, short enough to be no harm.
-const PROGRESS_MILLIS: u64 = 100;
 
 const ONLINE: u8 = 0;
 const FULL: u8 = 1;

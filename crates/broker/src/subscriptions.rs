@@ -1,6 +1,6 @@
 //! The filters of one session, as it subscribed to them. Options and identifiers are with the router's subscription.
 //!
-//! Most sessions have a handful, kept in a sorted list: an entry costs its own bytes and nothing else. A session
+//! Most sessions have one or a handful, kept in a sorted list: an entry costs its own bytes and nothing else. A session
 //! with many has them in a tree, where adding one does not move the others.
 
 use std::collections::BTreeSet;
@@ -8,8 +8,10 @@ use std::collections::BTreeSet;
 /// Filters by text as subscribed, share prefix included.
 #[derive(Debug)]
 pub(crate) enum Subscriptions {
+    One(Box<str>),
     Few(Vec<Box<str>>),
-    Many(BTreeSet<Box<str>>),
+    /// In a box: a session is as large as its largest variant.
+    Many(Box<BTreeSet<Box<str>>>),
 }
 
 /// From here on a tree; half of it is where a list begins again.
@@ -18,6 +20,7 @@ const MANY: usize = 64;
 impl Subscriptions {
     pub(crate) fn len(&self) -> usize {
         match self {
+            Self::One(_) => 1,
             Self::Few(list) => list.len(),
             Self::Many(tree) => tree.len(),
         }
@@ -25,6 +28,7 @@ impl Subscriptions {
 
     pub(crate) fn contains(&self, filter: &str) -> bool {
         match self {
+            Self::One(one) => **one == *filter,
             Self::Few(list) => find(list, filter).is_ok(),
             Self::Many(tree) => tree.contains(filter),
         }
@@ -33,6 +37,14 @@ impl Subscriptions {
     /// Adds `filter` unless it is there.
     pub(crate) fn insert(&mut self, filter: &str) {
         match self {
+            Self::One(one) => {
+                if **one != *filter {
+                    let mut list = vec![std::mem::take(one), filter.into()];
+                    list.sort_unstable();
+                    *self = Self::Few(list);
+                }
+            }
+            Self::Few(list) if list.is_empty() => *self = Self::One(filter.into()),
             Self::Few(list) => {
                 let Err(at) = find(list, filter) else { return };
                 if list.len() == list.capacity() {
@@ -41,7 +53,7 @@ impl Subscriptions {
                 }
                 list.insert(at, filter.into());
                 if list.len() >= MANY {
-                    *self = Self::Many(std::mem::take(list).into_iter().collect());
+                    *self = Self::Many(Box::new(std::mem::take(list).into_iter().collect()));
                 }
             }
             Self::Many(tree) => {
@@ -55,6 +67,13 @@ impl Subscriptions {
     /// Removes and returns whether it was there.
     pub(crate) fn remove(&mut self, filter: &str) -> bool {
         match self {
+            Self::One(one) => {
+                let was_there = **one == *filter;
+                if was_there {
+                    *self = Self::default();
+                }
+                was_there
+            }
             Self::Few(list) => match find(list, filter) {
                 Ok(at) => {
                     list.remove(at);
@@ -68,7 +87,7 @@ impl Subscriptions {
             Self::Many(tree) => {
                 let was_there = tree.remove(filter);
                 if tree.len() < MANY / 2 {
-                    *self = Self::Few(std::mem::take(tree).into_iter().collect());
+                    *self = Self::Few(std::mem::take(&mut **tree).into_iter().collect());
                 }
                 was_there
             }
@@ -78,11 +97,13 @@ impl Subscriptions {
     /// All of them, sorted.
     pub(crate) fn filters(&self) -> impl Iterator<Item = &str> {
         let (list, tree) = match self {
-            Self::Few(list) => (Some(list), None),
-            Self::Many(tree) => (None, Some(tree)),
+            Self::One(one) => (std::slice::from_ref(one), None),
+            Self::Few(list) => (&list[..], None),
+            Self::Many(tree) => (&[][..], Some(&**tree)),
         };
-        let (list, tree) = (list.into_iter().flatten(), tree.into_iter().flatten());
-        list.chain(tree).map(|filter| &**filter)
+        list.iter()
+            .chain(tree.into_iter().flatten())
+            .map(|filter| &**filter)
     }
 }
 
@@ -102,7 +123,7 @@ mod tests {
 
     #[test]
     fn filters_are_found_once_and_removed_in_small_and_large_numbers() {
-        for count in [1, 5, MANY - 1, MANY, MANY + 1, 1_000] {
+        for count in [1, 2, 5, MANY - 1, MANY, MANY + 1, 1_000] {
             let mut all = Subscriptions::default();
             for n in (0..count).rev().chain(0..count) {
                 all.insert(&format!("a/{n}"));

@@ -20,12 +20,12 @@ pub(crate) enum Due {
     /// A delayed will; `generation` tells whether it is still the one.
     Will {
         session: Weak<Session>,
-        generation: u64,
+        generation: u32,
     },
     /// The end of a session nobody came back to.
     Expiry {
         session: Weak<Session>,
-        generation: u64,
+        generation: u32,
     },
 }
 
@@ -107,7 +107,7 @@ impl Timers {
         when: Timestamp,
         session: &Arc<Session>,
         epoch: u64,
-        generation: u64,
+        generation: u32,
     ) {
         let mut state = session.state.lock();
         if state.generation == generation {

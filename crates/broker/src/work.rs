@@ -6,7 +6,7 @@ use std::{cell::Cell, sync::Arc, task::Waker};
 
 use hashbrown::HashMap;
 use martlet_codec::{PropsBuf, QoS};
-use martlet_session::{Effects, FanOut, Sent};
+use martlet_session::{Effects, FanOut, OutBuf, Sent};
 
 use crate::{counters, router::Group, session::Session, spares::Spares};
 
@@ -29,6 +29,8 @@ pub(crate) struct Sink {
     pub(crate) merge: Merge,
     pub(crate) counts: counters::Local,
     pub(crate) spares: Spares,
+    /// The output of clients that are away; nothing is ever put there.
+    pub(crate) nowhere: OutBuf,
     /// A subscriber that asks publishers to slow down, seen in this batch.
     pub(crate) pressure: Option<Arc<Session>>,
 }

@@ -29,8 +29,10 @@ use martlet_codec::PacketId;
 /// PUBREC on the last batch the session submitted.
 #[derive(Debug, Default)]
 pub struct Inbound {
-    /// Sorted. Clients count identifiers up and release the oldest first, so both ends are quick.
-    known: Vec<PacketId>,
+    /// Sorted. Clients count identifiers up and release the oldest first, so both ends are quick. In a box: most
+    /// sessions never have one, and there may be millions of sessions.
+    #[expect(clippy::box_collection, reason = "eight bytes where there is none")]
+    known: Option<Box<Vec<PacketId>>>,
 }
 
 /// What a QoS 2 PUBLISH is.
@@ -45,14 +47,15 @@ pub enum Arrival {
 impl Inbound {
     /// Takes the identifier of a QoS 2 PUBLISH [MQTT-4.3.3-10].
     pub fn publish(&mut self, id: PacketId) -> Arrival {
-        if self.known.last().is_none_or(|last| *last < id) {
-            self.known.push(id);
+        let known = self.known.get_or_insert_default();
+        if known.last().is_none_or(|last| *last < id) {
+            known.push(id);
             return Arrival::New;
         }
-        match self.known.binary_search(&id) {
+        match known.binary_search(&id) {
             Ok(_) => Arrival::Duplicate,
             Err(at) => {
-                self.known.insert(at, id);
+                known.insert(at, id);
                 Arrival::New
             }
         }
@@ -61,9 +64,12 @@ impl Inbound {
     /// PUBREL, or a PUBREC with an error that we sent: whether the identifier was known
     /// (else PUBCOMP says 0x92 in version 5) [MQTT-4.3.3-11].
     pub fn release(&mut self, id: PacketId) -> bool {
-        match self.known.binary_search(&id) {
+        let Some(known) = &mut self.known else {
+            return false;
+        };
+        match known.binary_search(&id) {
             Ok(at) => {
-                self.known.remove(at);
+                known.remove(at);
                 true
             }
             Err(_) => false,
@@ -72,27 +78,34 @@ impl Inbound {
 
     /// Whether the identifier was received and not released.
     pub fn contains(&self, id: PacketId) -> bool {
-        self.known.binary_search(&id).is_ok()
+        self.known().binary_search(&id).is_ok()
     }
 
     /// Identifiers received and not released; at most 65,535.
     pub fn len(&self) -> usize {
-        self.known.len()
+        self.known().len()
     }
 
     /// Whether no exchange is open.
     pub fn is_empty(&self) -> bool {
-        self.known.is_empty()
+        self.known().is_empty()
     }
 
     /// The open identifiers, in ascending order.
     pub fn iter(&self) -> impl Iterator<Item = PacketId> + '_ {
-        self.known.iter().copied()
+        self.known().iter().copied()
     }
 
     /// Gives back memory that is not in use.
     pub fn shrink(&mut self) {
-        self.known.shrink_to_fit();
+        match &mut self.known {
+            Some(known) if !known.is_empty() => known.shrink_to_fit(),
+            _ => self.known = None,
+        }
+    }
+
+    fn known(&self) -> &[PacketId] {
+        self.known.as_deref().map_or(&[], |known| known)
     }
 }
 
@@ -101,7 +114,9 @@ impl FromIterator<PacketId> for Inbound {
         let mut known: Vec<PacketId> = ids.into_iter().collect();
         known.sort_unstable();
         known.dedup();
-        Self { known }
+        Self {
+            known: (!known.is_empty()).then(|| Box::new(known)),
+        }
     }
 }
 

@@ -212,20 +212,20 @@ impl<S: ByteStream> Connection<S> {
         }
         let core = &self.core;
         let acked = self.session.with_outbox(|outbox| {
-            if outbox.epoch != self.epoch {
-                return None;
-            }
-            outbox.progress = now;
+            let own = outbox.attached.as_mut();
+            let own = own.filter(|_| outbox.epoch == self.epoch)?;
+            own.progress = now;
             let acked = outbox.half.acknowledge(
                 now,
                 ack.kind,
                 ack.id,
                 ack.reason,
-                &mut outbox.out,
+                &mut own.out,
                 &mut sink.effects,
             );
             core.settle(&self.session, outbox, &mut sink.effects, now);
-            if outbox.out.has_output() {
+            let attached = outbox.attached.as_ref();
+            if attached.is_some_and(|own| own.out.has_output()) {
                 self.session.nudge();
             }
             Some(acked)

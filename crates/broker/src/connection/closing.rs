@@ -73,9 +73,11 @@ impl<S: ByteStream> Connection<S> {
     /// them [MQTT-4.6.0-2].
     fn drop_what_would_overtake(&mut self) {
         let epoch = self.epoch;
-        let unfetched = self
-            .session
-            .with_outbox(|outbox| outbox.epoch == epoch && !outbox.out.is_empty());
+        let unfetched = self.session.with_outbox(|outbox| {
+            outbox
+                .owned_by(epoch)
+                .is_some_and(|own| !own.out.is_empty())
+        });
         if unfetched != Some(false) {
             self.lane.local.clear();
         }

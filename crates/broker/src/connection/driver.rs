@@ -25,12 +25,13 @@ use super::{
     streams::Streams,
 };
 use crate::{
+    attachment::Attachment,
     config::Config,
     core::Core,
     counters::{Event, Limit},
     hooks::Identity,
     router::RouteMemo,
-    session::Session,
+    session::{Outbox, Session},
     work::{READ_BYTES, Work, with_work},
 };
 
@@ -322,54 +323,60 @@ impl<S: ByteStream> Connection<S> {
         let mut effects: Option<Box<Effects>> = None;
         let mut emptied = Vec::new();
         let taken = session.with_outbox(|outbox| {
-            check_owner(outbox, *epoch)?;
+            let own = check_owner(outbox, *epoch)?;
             if *confirm > 0 {
-                outbox.wrote(number, *confirm, now);
+                own.wrote(number, *confirm, now);
                 *confirm = 0;
             }
             if outbox.half.waits_for().is_some() {
                 core.release(session, outbox, effects.get_or_insert_default(), now);
             }
-            outbox.append(number, local);
-            if outbox.half.has_queued() {
+            let Outbox {
+                half,
+                attached: Some(own),
+                ..
+            } = outbox
+            else {
+                return Err(End::Lost);
+            };
+            own.append(number, local);
+            if half.has_queued() {
                 let effects = effects.get_or_insert_default();
-                outbox.half.pump(now, &mut outbox.out, effects);
+                half.pump(now, &mut own.out, effects);
                 core.settle(session, outbox, effects, now);
             }
-            if !outbox.waiting.is_empty() && outbox.has_drained(pressure / 2) {
-                for waiting in outbox.waiting.drain(..) {
-                    waiting.wake();
-                }
-            }
-            if outbox
-                .owner
-                .as_ref()
-                .is_none_or(|owner| !owner.will_wake(cx.waker()))
-            {
-                outbox.owner = Some(cx.waker().clone());
-            }
-            if outbox.out.lane(number).is_empty() {
+            outbox.resume_publishers(pressure / 2);
+            let Outbox {
+                half,
+                attached: Some(own),
+                ..
+            } = outbox
+            else {
+                return Err(End::Lost);
+            };
+            own.wakes(cx.waker());
+            if own.out.lane(number).is_empty() {
                 if !is_main {
-                } else if outbox.out.has_output_besides(blocked) {
+                } else if own.out.has_output_besides(blocked) {
                     session.nudge();
                 } else {
-                    outbox.idle = true;
+                    own.idle = true;
                     if !Planted::LostWake.is_active() {
                         session.rest();
                     }
                     *resting_waker = cx.waker().data() as usize;
                 }
-                emptied = std::mem::take(outbox.out.lane_mut(number).inline());
-                return Ok((false, outbox.half.counts().queued));
+                emptied = std::mem::take(own.out.lane_mut(number).inline());
+                return Ok((false, half.counts().queued));
             }
-            outbox.idle = false;
-            if is_main && gather.waits(outbox.out.pending_bytes(), woken) {
-                return Ok((true, outbox.half.counts().queued));
+            own.idle = false;
+            if is_main && gather.waits(own.out.pending_bytes(), woken) {
+                return Ok((true, half.counts().queued));
             }
             let spare = std::mem::take(chunk).into_spare();
-            *chunk = outbox.out.lane_mut(number).take(spare);
+            *chunk = own.out.lane_mut(number).take(spare);
             *greeted = true;
-            Ok((true, outbox.half.counts().queued))
+            Ok((true, half.counts().queued))
         });
         if Planted::LostWake.is_active() && *resting_waker != 0 {
             session.rest();
@@ -418,25 +425,19 @@ impl<S: ByteStream> Connection<S> {
         } = self;
         session
             .with_outbox(|outbox| {
-                check_owner(outbox, *epoch)?;
+                let own = check_owner(outbox, *epoch)?;
                 if *confirm > 0 {
-                    outbox.wrote(*number, *confirm, now);
+                    own.wrote(*number, *confirm, now);
                     *confirm = 0;
                 }
                 if stalled {
-                    outbox.stalls(*number, now);
+                    own.stalls(*number, now);
                 }
                 if *number == MAIN_LANE {
                     // Its stream wakes the owner; output for others must do so itself.
-                    outbox.idle = has_others;
+                    own.idle = has_others;
                 }
-                if outbox
-                    .owner
-                    .as_ref()
-                    .is_none_or(|owner| !owner.will_wake(cx.waker()))
-                {
-                    outbox.owner = Some(cx.waker().clone());
-                }
+                own.wakes(cx.waker());
                 Ok(())
             })
             .unwrap_or_else(|| Err(suspect()))
@@ -693,7 +694,11 @@ impl<S: ByteStream> Connection<S> {
 
     pub(super) fn set_reading(&self, reading: bool) {
         self.session.saw_client(self.core.clock.now());
-        self.session.with_outbox(|outbox| outbox.reading = reading);
+        self.session.with_outbox(|outbox| {
+            if let Some(own) = outbox.owned_by(self.epoch) {
+                own.reading = reading;
+            }
+        });
     }
 
     fn poll_parked(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), End>> {
@@ -787,14 +792,12 @@ fn props_of<'a>(packet: &Packet<'a>) -> Option<Props<'a>> {
     }
 }
 
-/// Whether this connection still owns the session, and nobody wants it to end.
-fn check_owner(outbox: &crate::session::Outbox, epoch: u64) -> Result<(), End> {
-    if outbox.epoch != epoch {
-        return Err(End::Lost);
-    }
-    match &outbox.kick {
+/// What is this connection's, if it still owns the session and nobody wants it to end.
+fn check_owner(outbox: &mut Outbox, epoch: u64) -> Result<&mut Attachment, End> {
+    let own = outbox.owned_by(epoch).ok_or(End::Lost)?;
+    match &own.kick {
         Some(kick) => Err(End::Kicked(kick.clone())),
-        None => Ok(()),
+        None => Ok(own),
     }
 }
 

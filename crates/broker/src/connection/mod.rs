@@ -24,9 +24,9 @@ use martlet_codec::{DecodeError, ReasonCode};
 use martlet_transport::ByteStream;
 
 use crate::{
+    attachment::Kick,
     hooks::{Origin, Presented},
     listen::{Seat, Terms},
-    session::Kick,
 };
 
 pub(crate) use complaints::Complaints;

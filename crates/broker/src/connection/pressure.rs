@@ -100,8 +100,10 @@ impl<S: ByteStream> Connection<S> {
             let drained = subscriber.with_outbox(|outbox| {
                 let drained = outbox.has_drained(pressure);
                 let known = |waiting: &std::task::Waker| waiting.will_wake(cx.waker());
-                if !drained && !outbox.waiting.iter().any(known) {
-                    outbox.waiting.push(cx.waker().clone());
+                if let (false, Some(attached)) = (drained, &mut outbox.attached)
+                    && !attached.waiting.iter().any(known)
+                {
+                    attached.waiting.push(cx.waker().clone());
                 }
                 drained
             });

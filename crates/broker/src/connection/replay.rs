@@ -63,9 +63,11 @@ impl<S: ByteStream> Connection<S> {
         let lane = self.lane.number;
         self.session
             .with_outbox(|outbox| {
-                outbox.half.counts().queued == 0
-                    && outbox.out.lane(lane).pending_bytes() < AHEAD_BYTES
+                let own = outbox.attached.as_ref()?;
+                let pending = own.out.lane(lane).pending_bytes();
+                Some(outbox.half.counts().queued == 0 && pending < AHEAD_BYTES)
             })
+            .flatten()
             .unwrap_or(false)
     }
 
@@ -82,8 +84,8 @@ impl<S: ByteStream> Connection<S> {
             core.counters.packets_sent(local);
             session.with_outbox(|outbox| {
                 // After a takeover by force the output is another connection's.
-                if outbox.epoch == *epoch {
-                    outbox.append(*number, local);
+                if let Some(own) = outbox.owned_by(*epoch) {
+                    own.append(*number, local);
                     session.nudge();
                 }
             });

@@ -117,8 +117,8 @@ impl<S: ByteStream> Connection<S> {
             };
             let epoch = self.epoch;
             self.session.with_outbox(|outbox| {
-                if outbox.epoch == epoch {
-                    outbox.out.open_lane(number);
+                if let Some(own) = outbox.owned_by(epoch) {
+                    own.out.open_lane(number);
                 }
             });
             let aliases = InboundAliases::new(self.alias_maximum());
@@ -189,8 +189,8 @@ impl<S: ByteStream> Connection<S> {
                     moved = true;
                     let (number, epoch) = (self.lane.number, self.epoch);
                     self.session.with_outbox(|outbox| {
-                        if outbox.epoch == epoch {
-                            outbox.out.close_lane(number);
+                        if let Some(own) = outbox.owned_by(epoch) {
+                            own.out.close_lane(number);
                         }
                     });
                 }
@@ -241,10 +241,10 @@ impl<S: ByteStream> Connection<S> {
         self.lane.replays.extend(replays);
         let epoch = self.epoch;
         self.session.with_outbox(|outbox| {
-            if outbox.epoch == epoch {
-                outbox.out.remove_lane(number);
+            if let Some(own) = outbox.owned_by(epoch) {
+                own.out.remove_lane(number);
+                own.unstall(number);
                 outbox.half.forget_lane(number);
-                outbox.unstall(number);
                 self.session.nudge();
             }
         });

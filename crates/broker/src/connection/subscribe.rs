@@ -397,8 +397,8 @@ impl<S: ByteStream> Connection<S> {
         if lane != self.lane.number || lane != MAIN_LANE || self.streams.is_some() {
             let epoch = self.epoch;
             self.session.with_outbox(|outbox| {
-                if outbox.epoch == epoch {
-                    outbox.out.bind(filter, lane);
+                if let Some(own) = outbox.owned_by(epoch) {
+                    own.out.bind(filter, lane);
                 }
             });
         }

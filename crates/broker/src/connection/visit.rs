@@ -40,9 +40,7 @@ impl Core {
         let mut effects = martlet_session::Effects::default();
         let mut kick = None;
         let next = session.with_outbox(|outbox| {
-            if outbox.epoch != epoch || !outbox.connected {
-                return None;
-            }
+            outbox.owned_by(epoch)?;
             outbox.half.expire(now, &mut effects);
             self.settle(session, outbox, &mut effects, now);
             if outbox.half.counts() == martlet_session::OutboundCounts::default() {
@@ -50,8 +48,9 @@ impl Core {
             }
             let mut next = VISIT_MILLIS;
             let silent = now.millis_since(last_seen);
-            let silence_max = u64::from(outbox.silence_max_millis);
-            if silence_max > 0 && outbox.reading {
+            let own = outbox.owned_by(epoch)?;
+            let silence_max = u64::from(own.silence_max_millis);
+            if silence_max > 0 && own.reading {
                 if silent >= silence_max {
                     kick = Some((
                         ReasonCode::KeepAliveTimeout,
@@ -61,7 +60,7 @@ impl Core {
                     next = next.min(silence_max - silent);
                 }
             }
-            if let Some(since) = outbox.stalled_since() {
+            if let Some(since) = own.stalled_since() {
                 let stalled = now.millis_since(since);
                 if stalled >= slow_millis {
                     self.counters.limit(Limit::SlowConsumerTimeout);

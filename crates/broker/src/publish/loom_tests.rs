@@ -14,6 +14,7 @@ use martlet_topic::Filter;
 
 use super::*;
 use crate::{
+    attachment::Attachment,
     auth::StaticAuth,
     clock::{Clock, Spawner, Task},
     config::Config,
@@ -120,7 +121,7 @@ fn subscriber(core: &Core) -> Arc<Session> {
         packet_bytes_max: u32::MAX,
         topic_alias_maximum: 0,
     };
-    session.with_outbox(|outbox| outbox.connected = true);
+    session.with_outbox(|outbox| outbox.attached = Some(Box::new(Attachment::new(0))));
     core.go_online(&session, 0, link, &[]);
     session
 }
@@ -144,14 +145,16 @@ fn publish(core: &Core) {
 fn acknowledge(core: &Core, session: &Arc<Session>) {
     let mut effects = Effects::default();
     session.with_outbox(|outbox| {
-        if let (false, Some(first)) = (outbox.out.is_empty(), PacketId::new(1)) {
-            outbox.out.reset();
-            let acked = outbox.half.acknowledge(
+        let Outbox { half, attached, .. } = outbox;
+        let out = attached.as_mut().map(|attached| &mut attached.out);
+        if let (Some(out), Some(first)) = (out.filter(|out| !out.is_empty()), PacketId::new(1)) {
+            out.reset();
+            let acked = half.acknowledge(
                 NOW,
                 AckKind::PubAck,
                 first,
                 ReasonCode::Success,
-                &mut outbox.out,
+                out,
                 &mut effects,
             );
             assert!(acked.is_ok(), "{acked:?}");

@@ -187,6 +187,39 @@ async fn a_subscription_that_was_refused_does_not_come_back() {
 }
 
 #[tokio::test]
+async fn what_a_client_must_not_receive_is_not_queued_while_it_is_away() {
+    let storage = MemoryStorage::default();
+    let broker = start(&storage, 0);
+    sleeper(&broker, "sleeper", "t/#", QoS::AtLeastOnce).await;
+    let mut denying = quiet();
+    denying.anonymous.rights.deny_subscribe = vec!["t/secret".into()];
+    broker.reload(denying.clone()).expect("sound settings");
+    let publish_both = async |broker: &Broker| {
+        let mut publisher = connected(broker, "publisher", true).await;
+        for (n, topic) in [(1, "t/secret"), (2, "t/open")] {
+            send(&mut publisher, publish(topic, topic, QoS::AtLeastOnce, n)).await;
+            expect_ack(&mut publisher, AckKind::PubAck, n).await;
+        }
+    };
+    publish_both(&broker).await;
+    // Nobody has connected as this client since, so all that is known of it is what was stored.
+    let after = Broker::builder()
+        .config(denying)
+        .store(crashed(&storage), CommitOptions::default())
+        .expect("the store can be read")
+        .start()
+        .expect("sound settings");
+    publish_both(&after).await;
+    let mut sleeper = resumed(&after, "sleeper").await;
+    for _ in 0..2 {
+        let (id, _, text) = delivery(&mut sleeper).await;
+        assert_eq!(text, "t/open");
+        send(&mut sleeper, ack(AckKind::PubAck, id)).await;
+    }
+    expect_silence(&mut sleeper).await;
+}
+
+#[tokio::test]
 async fn a_body_that_is_damaged_in_the_store_costs_one_message() {
     let storage = MemoryStorage::default();
     let broker = start(&storage, 0);

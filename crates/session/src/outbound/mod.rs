@@ -6,13 +6,13 @@
 
 mod aliases;
 mod entry;
+mod held;
 mod inflight;
 mod offer;
 mod queue;
 mod restore;
 mod send;
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
 use martlet_codec::{AckKind, PacketId, QoS, ReasonCode};
@@ -26,6 +26,7 @@ use crate::mount::Mount;
 use crate::out_buf::OutBuf;
 use aliases::Aliases;
 use entry::{Body, Entry, flag};
+use held::Held;
 use inflight::Inflight;
 use queue::Queue;
 
@@ -47,7 +48,7 @@ pub struct Outbound {
     limits: Arc<OutboundLimits>,
     link: Option<Link>,
     /// What the client does not know of its topics.
-    mount: Option<Mount>,
+    mount: Option<Box<Mount>>,
     durable: bool,
     /// Places that in-flight messages given up while offline leave to the queue.
     evicted: u16,
@@ -58,15 +59,7 @@ pub struct Outbound {
     /// Present while online with aliases allowed.
     aliases: Option<Box<Aliases>>,
     /// Packets that wait for a commit, in order.
-    held: VecDeque<Held>,
-}
-
-/// The next packet of an in-flight message waits for a batch.
-#[derive(Clone, Copy, Debug)]
-struct Held {
-    /// `None` until the batch is submitted.
-    lsn: Option<Lsn>,
-    id: PacketId,
+    held: Held,
 }
 
 /// Bodies asked for ahead of need, per session.
@@ -88,7 +81,7 @@ impl Outbound {
             inflight: Inflight::new(),
             queue: Queue::new(),
             aliases: None,
-            held: VecDeque::new(),
+            held: Held::default(),
         }
     }
 
@@ -126,7 +119,7 @@ impl Outbound {
 
     /// The mount point of its client. Call it before [`Outbound::connect`].
     pub fn set_mount(&mut self, mount: Option<Mount>) {
-        self.mount = mount;
+        self.mount = mount.map(Box::new);
     }
 
     /// The session became durable or ceased to be (MQTT 5: by another Session Expiry Interval). Messages
@@ -227,7 +220,7 @@ impl Outbound {
                         fx.sent.pubrels += 1;
                     } else {
                         entry.set(flag::GATED);
-                        self.held.push_back(Held { lsn: None, id });
+                        self.held.push(id);
                     }
                 }
                 if released {
@@ -259,28 +252,17 @@ impl Outbound {
 
     /// The batch with all operations gathered so far was submitted under `lsn`.
     pub fn submitted(&mut self, lsn: Lsn) {
-        // New ones are at the back.
-        for held in self
-            .held
-            .iter_mut()
-            .rev()
-            .take_while(|held| held.lsn.is_none())
-        {
-            held.lsn = Some(lsn);
-        }
+        self.held.submitted(lsn);
     }
 
     /// The oldest batch that a packet waits for.
     pub fn waits_for(&self) -> Option<Lsn> {
-        self.held.front()?.lsn
+        self.held.waits_for()
     }
 
     /// Everything up to `watermark` is committed: sends what waited for it.
     pub fn release(&mut self, now: Timestamp, watermark: Lsn, out: &mut OutBuf, fx: &mut Effects) {
-        while let Some(&Held { lsn: Some(lsn), id }) = self.held.front()
-            && lsn <= watermark
-        {
-            self.held.pop_front();
+        while let Some(id) = self.held.pop(watermark) {
             self.release_one(now, id, out, fx);
         }
     }
@@ -311,7 +293,7 @@ impl Outbound {
     /// Bytes of its own on the heap: its rings, without the message bodies, which are shared.
     pub fn memory_bytes(&self) -> usize {
         (self.inflight.capacity() + self.queue.capacity()) * size_of::<Entry>()
-            + self.held.capacity() * size_of::<Held>()
+            + self.held.memory_bytes()
     }
 
     /// Gives back memory that an idle session does not need.
@@ -324,9 +306,7 @@ impl Outbound {
         if self.queue.capacity() > self.queue.len() + SLACK || self.queue.is_empty() {
             self.queue.shrink();
         }
-        if self.held.is_empty() {
-            self.held.shrink_to_fit();
-        }
+        self.held.shrink();
     }
 
     /// What must hold between calls, for tests and for the periodic visit; linear in what is held.
@@ -359,8 +339,8 @@ impl Outbound {
     /// Takes an in-flight message out, with what waits for it.
     fn remove_inflight(&mut self, at: usize) -> Option<Entry> {
         let entry = self.inflight.remove(at)?;
-        if entry.has(flag::GATED) {
-            self.held.retain(|held| Some(held.id) != entry.id());
+        if let (true, Some(id)) = (entry.has(flag::GATED), entry.id()) {
+            self.held.forget(id);
         }
         Some(entry)
     }
@@ -405,10 +385,7 @@ impl Outbound {
         entry.clear(flag::REQUESTED);
         if durable && let Some(packet_id) = packet_id {
             entry.set(flag::GATED);
-            self.held.push_back(Held {
-                lsn: None,
-                id: packet_id,
-            });
+            self.held.push(packet_id);
             fx.ops.push(StoreOp::PutOutbound {
                 session,
                 packet_id,

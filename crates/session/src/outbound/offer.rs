@@ -222,7 +222,7 @@ impl Outbound {
         } else {
             Payload::Copied(publication.payload)
         };
-        let (mount, aliases) = (self.mount.as_ref(), self.aliases.as_deref_mut());
+        let (mount, aliases) = (self.mount.as_deref(), self.aliases.as_deref_mut());
         encode_direct(head, payload, link, mount, aliases, to)
     }
 

@@ -7,7 +7,7 @@ use martlet_storage::{Message, MessageId, OutboundState, StoreOp, Timestamp};
 
 use super::aliases::Pick;
 use super::entry::{Body, Entry, flag};
-use super::{Held, Outbound, READ_AHEAD_BYTES, READ_AHEAD_MESSAGES, give_up};
+use super::{Outbound, READ_AHEAD_BYTES, READ_AHEAD_MESSAGES, give_up};
 use crate::encode::{self, PublishHead};
 use crate::lanes::MAIN_LANE;
 use crate::limits::{DropReason, Effects, Link};
@@ -100,7 +100,7 @@ impl Outbound {
                 head,
                 payload,
                 link,
-                self.mount.as_ref(),
+                self.mount.as_deref(),
                 self.aliases.as_deref_mut(),
                 (lane, out),
             )
@@ -219,7 +219,7 @@ impl Outbound {
         entry.set_id(id);
         entry.set(flag::GATED);
         self.inflight.push(entry);
-        self.held.push_back(Held { lsn: None, id });
+        self.held.push(id);
     }
 
     /// The commit that `id` waited for has come.
@@ -264,7 +264,7 @@ impl Outbound {
             head,
             payload,
             &link,
-            self.mount.as_ref(),
+            self.mount.as_deref(),
             self.aliases.as_deref_mut(),
             (lane, out),
         )
@@ -302,7 +302,7 @@ impl Outbound {
             head,
             payload,
             link,
-            self.mount.as_ref(),
+            self.mount.as_deref(),
             self.aliases.as_deref_mut(),
             (lane, out),
         )?;
