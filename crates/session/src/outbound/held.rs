@@ -8,6 +8,7 @@ use martlet_storage::Lsn;
 /// Identifiers of in-flight messages whose next packet waits for a batch, in order. Most sessions have none most of the
 /// time, and are eight bytes then.
 #[derive(Debug, Default)]
+#[expect(clippy::box_collection, reason = "eight bytes where there is none")]
 pub(super) struct Held(Option<Box<VecDeque<One>>>);
 
 #[derive(Debug)]
