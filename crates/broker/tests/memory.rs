@@ -128,8 +128,10 @@ fn what_waits_stays_small() {
             QoS::AtLeastOnce,
         );
     }
-    let ((), per_queued) = each(sleepers * 900, || {
-        for n in 0..sleepers * 900 {
+    // A little more than a power of two: a ring that doubles would be half empty.
+    let queued = 530;
+    let ((), per_queued) = each(sleepers * queued, || {
+        for n in 0..sleepers * queued {
             publish(&mut publisher, &format!("queue/{}", n % sleepers), false);
         }
     });
@@ -154,7 +156,7 @@ fn what_waits_stays_small() {
     assert!(per_connection <= 2_048, "{figures}");
     assert!(per_subscription <= 250, "{figures}");
     assert!(per_retained <= 300, "{figures}");
-    assert!(per_queued <= 200, "{figures}");
+    assert!(per_queued <= 175, "{figures}");
     assert!(bare <= 600, "{figures}");
     assert!(per_session <= 700, "{figures}");
     assert!(per_return <= 10, "{figures}");

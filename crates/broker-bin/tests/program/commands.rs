@@ -147,3 +147,16 @@ fn help_and_version_go_to_standard_output() {
     assert_eq!(wrong.code, Some(2));
     assert!(wrong.err.contains("--listen"), "{}", wrong.err);
 }
+
+/// What `.cargo/config.toml` says to the build of the allocator.
+#[test]
+#[cfg(unix)]
+fn pages_that_nobody_uses_go_back_to_the_system_within_five_seconds() {
+    let directory = directory();
+    let ended = run(martlet(directory.path())
+        .env("_RJEM_MALLOC_CONF", "confirm_conf:true")
+        .arg("--version"));
+    for setting in ["dirty_decay_ms:5000", "background_thread:true"] {
+        assert!(ended.err.contains(setting), "{setting}: {ended:?}");
+    }
+}

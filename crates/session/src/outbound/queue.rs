@@ -1,9 +1,11 @@
 //! Messages waiting for the window or the client. Deliberately absent: packet ids.
 
-use std::collections::VecDeque;
+mod pieces;
 
 use martlet_codec::QoS;
 use martlet_storage::Timestamp;
+
+use pieces::Pieces;
 
 use super::entry::{Entry, NEVER};
 use crate::limits::{DropReason, OutboundLimits, Overflow};
@@ -11,11 +13,13 @@ use crate::limits::{DropReason, OutboundLimits, Overflow};
 /// The waiting messages of one session, oldest first.
 #[derive(Debug)]
 pub(crate) struct Queue {
-    entries: VecDeque<Entry>,
+    entries: Pieces<Entry>,
     /// Sum of [`Entry::bytes`].
     bytes: usize,
-    /// Waiting QoS 0 messages.
-    qos0: usize,
+    /// Waiting messages; four thousand million of them would not fit any memory.
+    len: u32,
+    /// Those of QoS 0 among them.
+    qos0: u32,
     /// Nothing expires before this; the queue is searched for expired messages only when it has come.
     expires_from: Timestamp,
 }
@@ -32,8 +36,9 @@ pub(crate) enum Full {
 impl Queue {
     pub(crate) fn new() -> Self {
         Self {
-            entries: VecDeque::new(),
+            entries: Pieces::new(),
             bytes: 0,
+            len: 0,
             qos0: 0,
             expires_from: NEVER,
         }
@@ -41,11 +46,11 @@ impl Queue {
 
     #[inline]
     pub(crate) fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+        self.len == 0
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.entries.len()
+        self.len as usize
     }
 
     pub(crate) fn capacity(&self) -> usize {
@@ -59,7 +64,7 @@ impl Queue {
     /// Waiting QoS 0 messages.
     #[inline]
     pub(crate) fn qos0(&self) -> usize {
-        self.qos0
+        self.qos0 as usize
     }
 
     pub(crate) fn front(&self) -> Option<&Entry> {
@@ -67,16 +72,27 @@ impl Queue {
     }
 
     pub(crate) fn push(&mut self, entry: Entry) {
-        self.bytes += entry.bytes();
-        self.qos0 += usize::from(entry.qos() == QoS::AtMostOnce);
-        self.expires_from = self.expires_from.min(entry.expires());
+        self.count(&entry);
         self.entries.push_back(entry);
     }
 
     /// Puts back what [`Queue::pop_qos0`] took.
     pub(crate) fn push_front(&mut self, entry: Entry) {
-        self.push(entry);
-        self.entries.rotate_right(1);
+        self.count(&entry);
+        self.entries.push_front(entry);
+    }
+
+    fn count(&mut self, entry: &Entry) {
+        self.len += 1;
+        self.bytes += entry.bytes();
+        self.qos0 += u32::from(entry.qos() == QoS::AtMostOnce);
+        self.expires_from = self.expires_from.min(entry.expires());
+    }
+
+    fn uncount(&mut self, entry: &Entry) {
+        self.len -= 1;
+        self.bytes -= entry.bytes();
+        self.qos0 -= u32::from(entry.qos() == QoS::AtMostOnce);
     }
 
     pub(crate) fn pop(&mut self) -> Option<Entry> {
@@ -85,9 +101,8 @@ impl Queue {
 
     fn remove(&mut self, at: usize) -> Option<Entry> {
         let entry = self.entries.remove(at)?;
-        self.bytes -= entry.bytes();
-        self.qos0 -= usize::from(entry.qos() == QoS::AtMostOnce);
-        if self.entries.is_empty() {
+        self.uncount(&entry);
+        if self.is_empty() {
             self.expires_from = NEVER;
         }
         Some(entry)
@@ -175,13 +190,12 @@ impl Queue {
         if !self.entries.iter().any(&mut wanted) {
             return;
         }
-        for _ in 0..self.entries.len() {
+        for _ in 0..self.len {
             let Some(entry) = self.entries.pop_front() else {
                 break;
             };
             if wanted(&entry) {
-                self.bytes -= entry.bytes();
-                self.qos0 -= usize::from(entry.qos() == QoS::AtMostOnce);
+                self.uncount(&entry);
                 taken(entry);
             } else {
                 self.entries.push_back(entry);
@@ -216,7 +230,10 @@ impl Queue {
         if self.bytes != self.entries.iter().map(Entry::bytes).sum::<usize>() {
             return Err("the queued bytes are not the sum of the queued messages");
         }
-        if self.qos0
+        if self.len() != self.entries.len() {
+            return Err("the number of queued messages is wrong");
+        }
+        if self.qos0()
             != self
                 .entries
                 .iter()
