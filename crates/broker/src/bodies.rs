@@ -43,6 +43,7 @@ impl Core {
     /// Reads off the runtime; the session's owner is woken and goes on.
     fn read_bodies(&self, session: &Arc<Session>, ids: Vec<MessageId>) {
         let (committer, session) = (Arc::clone(&self.committer), Arc::clone(session));
+        let counters = Arc::clone(&self.counters);
         self.spawner.spawn_blocking(Box::new(move || {
             let mut bodies = Vec::with_capacity(ids.len());
             for id in ids {
@@ -79,6 +80,7 @@ impl Core {
                 attached.owner.clone()
             });
             for (id, reason) in effects.dropped_stored {
+                counters.dropped(reason);
                 tracing::error!(event = "body_lost", client = %session.client_id, message = id.get(), ?reason, "a queued message is not in the store");
             }
             if let Some(Some(owner)) = woken {

@@ -68,7 +68,7 @@ pub(crate) struct Core {
     /// The mount points that listeners have or had.
     pub(crate) mounts: ArcSwap<Vec<Arc<str>>>,
     pub(crate) spares: SharedSpares,
-    pub(crate) counters: Counters,
+    pub(crate) counters: Arc<Counters>,
     pub(crate) memory: Watch,
     pub(crate) loads: Mutex<Loads>,
     pub(crate) saved: Saved,
@@ -99,9 +99,29 @@ pub(crate) struct Commits {
     pub(crate) failed: AtomicBool,
     /// The store takes nothing for the time being; said once.
     stalled: AtomicBool,
+    /// The store is short of room: no more messages are brought into it.
+    low: AtomicBool,
+    /// There is room again.
+    roomy: Notify,
 }
 
 impl Commits {
+    /// Whether the store is short of room.
+    pub(crate) fn is_low(&self) -> bool {
+        self.low.load(Ordering::Acquire)
+    }
+
+    /// Waits until the store has room.
+    pub(crate) async fn until_roomy(&self) {
+        loop {
+            let changed = self.roomy.notified();
+            if !self.is_low() {
+                return;
+            }
+            changed.await;
+        }
+    }
+
     /// Wakes the owner of `session` once, soon after the watermark has moved. Look at the watermark after the call,
     /// not only before: it may have moved in between.
     pub(crate) fn wait(&self, session: &Arc<Session>) {
@@ -157,6 +177,24 @@ impl martlet_storage::CommitListener for CommitEar {
             event = "store_recovered",
             "the store takes batches again; nothing was lost"
         );
+    }
+
+    fn low(&self, why: Option<&str>) {
+        if let Some(core) = self.0.upgrade() {
+            core.commits.low.store(why.is_some(), Ordering::Release);
+            core.commits.roomy.notify_waiters();
+        }
+        match why {
+            Some(why) => tracing::error!(
+                event = "store_low",
+                why,
+                "no message that must be stored is taken until there is room; deliveries go on and make some"
+            ),
+            None => tracing::info!(
+                event = "store_roomy",
+                "there is room for messages in the store again"
+            ),
+        }
     }
 
     fn failed(&self, error: &str) {
@@ -215,7 +253,7 @@ impl Core {
             strangers: Mutex::default(),
             mounts: ArcSwap::default(),
             spares: SharedSpares::default(),
-            counters: Counters::new(),
+            counters: Arc::default(),
             memory: Watch::new(parts.config.limits.memory_high_water),
             loads: Mutex::new(Loads::new()),
             saved: Saved::default(),

@@ -13,7 +13,7 @@ use std::{
     },
 };
 
-use martlet_codec::{PacketId, QoS};
+use martlet_codec::{PacketId, Publish, QoS};
 use martlet_session::{Delivery, DropReason, FanOut, Offered, Publication};
 use martlet_storage::{Lsn, Message, MessageId, SessionId, StoreOp, Timestamp};
 use martlet_sync::{Mutex, Planted};
@@ -109,6 +109,20 @@ pub(crate) struct With {
 }
 
 impl Core {
+    /// Whether a PUBLISH would bring a message into the store, as the subscriptions are now.
+    pub(crate) fn would_store(
+        &self,
+        publish: &Publish<'_>,
+        memo: &mut RouteMemo<Arc<Session>>,
+    ) -> bool {
+        let is_retained = publish.retain && !publish.payload.is_empty();
+        let is_queued = |memo| {
+            let mut nodes = self.router.route(publish.topic, memo).iter();
+            nodes.any(|node| node.has_durable())
+        };
+        self.durable && (is_retained || publish.qos > QoS::AtMostOnce && is_queued(memo))
+    }
+
     /// Sends `publication` to every matching subscriber.
     pub(crate) fn route(
         &self,

@@ -190,6 +190,10 @@ impl Storage for EmbeddedStorage {
         self.writer().map(|_| ())
     }
 
+    fn low(&self) -> Option<String> {
+        self.writer.as_ref()?.lock().low()
+    }
+
     fn usage(&self) -> Usage {
         let (bytes, live) = self.index.read().sizes();
         let mut usage = Usage::new();

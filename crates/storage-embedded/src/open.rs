@@ -69,7 +69,8 @@ impl EmbeddedOptions {
         self
     }
 
-    /// How much of the file system is left free; below it, batches wait. Default 64 MiB.
+    /// How much of the file system is left free: below it [`martlet_storage::Storage::low`] says so, below a quarter of it
+    /// batches wait. Default 64 MiB.
     pub fn reserve_bytes(mut self, bytes: u64) -> Self {
         self.reserve_bytes = bytes;
         self

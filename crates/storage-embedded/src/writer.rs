@@ -29,6 +29,8 @@ const SPARE_BYTES: u64 = 32 << 20;
 /// How much is copied after an ordinary batch, and after one that only says that time passes.
 const COPY_BYTES: u64 = 512 << 10;
 const COPY_IDLE_BYTES: u64 = 4 << 20;
+/// How much is copied to make room for a batch that finds none: nobody waits for anything else.
+const COPY_FULL_BYTES: u64 = 32 << 20;
 /// How many closed segments may wait for their sync.
 const UNSYNCED_MAX: usize = 4;
 /// How long the mark may stay unsynced while batches are.
@@ -64,6 +66,8 @@ pub(crate) struct Writer {
     cleaner: Option<Cleaner>,
     /// Segments nobody needs, to be deleted after the next sync.
     emptied: Vec<u32>,
+    /// What was free before the last frame, if the file system says it.
+    free: Option<u64>,
     failed: Option<String>,
 }
 
@@ -129,6 +133,7 @@ impl Writer {
             buffer: Vec::new(),
             cleaner: None,
             emptied: Vec::new(),
+            free: None,
             failed: None,
         };
         // What was read may be in the page cache only; from here on it counts as safe.
@@ -174,16 +179,27 @@ impl Writer {
         for write in writes {
             self.rows.write(write);
         }
-        let values = writes.iter().filter_map(|write| match write {
-            Write::Put { value, .. } => Some(value.as_bytes()),
-            _ => None,
-        });
+        let values = || {
+            writes.iter().filter_map(|write| match write {
+                Write::Put { value, .. } => Some(value.as_bytes()),
+                _ => None,
+            })
+        };
         let rows = std::mem::take(&mut self.rows);
-        let appended = self.append(&rows, values);
+        let floor = self.settings.reserve_bytes / 4;
+        let mut appended = self.append(&rows, values(), floor);
+        if matches!(appended, Err(StorageError::NoSpace(_))) && self.make_room()? {
+            appended = self.append(&rows, values(), floor);
+        }
         self.rows = rows;
         appended?;
-        self.clean(writes.len() <= 1)?;
-        if self.emptied.len() >= 2 {
+        let low = self.is_low();
+        self.clean(if low || writes.len() <= 1 {
+            COPY_IDLE_BYTES
+        } else {
+            COPY_BYTES
+        })?;
+        if self.emptied.len() >= if low { 1 } else { 2 } {
             self.sync()?;
         }
         // A heartbeat: nobody waits for it.
@@ -194,7 +210,9 @@ impl Writer {
         Ok(())
     }
 
-    fn reserve(&self, needed: u64) -> Result<(), StorageError> {
+    /// Looks whether so many bytes fit above `floor`. Below the reserve who reads [`Writer::low`] takes no messages any
+    /// more; the last quarter of it is for cleaning only, so that there is always a way back.
+    fn reserve(&mut self, needed: u64, floor: u64) -> Result<(), StorageError> {
         let free = match self.settings.probe.free_bytes() {
             Some(free) => free,
             // A file system that does not say how much is free says so when a write fails.
@@ -203,15 +221,41 @@ impl Writer {
                 Err(_) => return Ok(()),
             },
         };
-        if free >= self.settings.reserve_bytes.saturating_add(needed) {
+        self.free = Some(free);
+        if free >= floor.saturating_add(needed) {
             return Ok(());
         }
-        Err(StorageError::NoSpace(format!(
+        Err(StorageError::NoSpace(self.little_room(free)))
+    }
+
+    fn little_room(&self, free: u64) -> String {
+        format!(
             "{} has {} MiB left and {} MiB are kept as a reserve; make room on that file system",
             self.place.path().display(),
             free >> 20,
             self.settings.reserve_bytes >> 20
-        )))
+        )
+    }
+
+    /// Whether less than the reserve is free, and in which words.
+    pub(crate) fn low(&self) -> Option<String> {
+        self.is_low()
+            .then(|| self.little_room(self.free.unwrap_or(0)))
+    }
+
+    fn is_low(&self) -> bool {
+        self.free
+            .is_some_and(|free| free < self.settings.reserve_bytes)
+    }
+
+    /// Cleans as much as may help a batch that finds no room; whether files went.
+    fn make_room(&mut self) -> Result<bool, StorageError> {
+        self.clean(COPY_FULL_BYTES)?;
+        let made = !self.emptied.is_empty();
+        if made {
+            self.sync()?;
+        }
+        Ok(made)
     }
 
     /// Writes one frame and applies it to the index. After an error nothing of it counts.
@@ -219,6 +263,7 @@ impl Writer {
         &mut self,
         rows: &'v Rows,
         values: impl Iterator<Item = &'v [u8]>,
+        floor: u64,
     ) -> Result<(), StorageError> {
         if u32::try_from(rows.bytes.len()).is_err() {
             return Err(StorageError::Unsupported(
@@ -226,7 +271,7 @@ impl Writer {
             ));
         }
         let header = rows.header(self.last + 1, self.synced);
-        self.reserve(header.frame_bytes())?;
+        self.reserve(header.frame_bytes(), floor)?;
         if self.at >= self.settings.segment_bytes {
             self.rotate()?;
         }
@@ -446,8 +491,13 @@ impl Writer {
     }
 
     /// Takes a step of cleaning, if the log is much larger than what is of use in it.
-    fn clean(&mut self, idle: bool) -> Result<(), StorageError> {
-        let mut budget = if idle { COPY_IDLE_BYTES } else { COPY_BYTES };
+    fn clean(&mut self, mut budget: u64) -> Result<(), StorageError> {
+        if self.is_low() && self.holds_all_in_one() {
+            match self.rotate() {
+                Ok(()) | Err(StorageError::NoSpace(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
         while budget > 0 {
             let Some((number, segment)) = self.to_clean() else {
                 return Ok(());
@@ -468,6 +518,16 @@ impl Writer {
         Ok(())
     }
 
+    /// Whether what could be cleaned is in the segment that is being written, and nowhere else.
+    fn holds_all_in_one(&self) -> bool {
+        let index = self.index.read();
+        let (bytes, live) = index.sizes();
+        let mut needed = index.segments.keys();
+        needed.all(|number| *number == self.segment || self.emptied.contains(number))
+            && self.at >= COPY_IDLE_BYTES.min(self.settings.segment_bytes / 4)
+            && is_worth_cleaning(bytes, live)
+    }
+
     /// The oldest segment, if it pays to clean it.
     fn to_clean(&self) -> Option<(u32, Segment)> {
         let index = self.index.read();
@@ -482,7 +542,11 @@ impl Writer {
             .segments
             .iter()
             .find(|(number, _)| !self.emptied.contains(number))?;
-        let wasteful = bytes > live.saturating_mul(2).saturating_add(SPARE_BYTES);
+        let wasteful = if self.is_low() {
+            is_worth_cleaning(bytes, live)
+        } else {
+            bytes > live.saturating_mul(2).saturating_add(SPARE_BYTES)
+        };
         (wasteful && *number != self.segment).then(|| (*number, segment.clone()))
     }
 
@@ -552,7 +616,7 @@ impl Writer {
             self.counted.damaged(damaged);
         }
         if !rows.bytes.is_empty() {
-            self.append(&rows, values.iter().map(Vec::as_slice))?;
+            self.append(&rows, values.iter().map(Vec::as_slice), 0)?;
             self.counted
                 .copied(rows.bytes.len() as u64 + rows.values_bytes);
         }
@@ -562,6 +626,11 @@ impl Writer {
         });
         Ok(at - from)
     }
+}
+
+/// With little room on the disk: a quarter of the log is of no use.
+fn is_worth_cleaning(bytes: u64, live: u64) -> bool {
+    live < bytes / 4 * 3
 }
 
 fn copy_row(

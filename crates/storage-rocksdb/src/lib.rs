@@ -41,6 +41,8 @@ pub struct RocksDbStorage {
     db: RwLock<Option<DB>>,
     place: Place,
     end: Mutex<End>,
+    /// What was free before the last batch.
+    free: AtomicU64,
     written_bytes: AtomicU64,
     syncs: AtomicU64,
 }
@@ -158,23 +160,29 @@ impl RocksDbStorage {
         rows.status().map_err(|error| meaning(&error))
     }
 
-    /// Makes room a condition of every batch.
+    /// Makes room a condition of every batch. The last quarter of the reserve is for what RocksDB does by itself to make
+    /// some.
     fn reserve(&self, writes: &[Write]) -> Result<(), StorageError> {
         // A file system that does not say how much is free says so when a write fails.
         let Ok(stat) = rustix::fs::statvfs(self.place.path()) else {
             return Ok(());
         };
         let free = stat.f_bavail.saturating_mul(stat.f_frsize);
+        self.free.store(free, Relaxed);
         let needed = weight(writes);
-        if free >= self.options.reserve_bytes.saturating_add(needed) {
+        if free >= (self.options.reserve_bytes / 4).saturating_add(needed) {
             return Ok(());
         }
-        Err(StorageError::NoSpace(format!(
+        Err(StorageError::NoSpace(self.little_room(free)))
+    }
+
+    fn little_room(&self, free: u64) -> String {
+        format!(
             "{} has {} MiB left and {} MiB are kept as a reserve; make room on that file system",
             self.place.path().display(),
             free >> 20,
             self.options.reserve_bytes >> 20
-        )))
+        )
     }
 }
 
@@ -321,6 +329,11 @@ impl Storage for RocksDbStorage {
         end.batch = batch;
         *db = Some(opened);
         Ok(())
+    }
+
+    fn low(&self) -> Option<String> {
+        let free = self.free.load(Relaxed);
+        (free < self.options.reserve_bytes).then(|| self.little_room(free))
     }
 
     fn usage(&self) -> Usage {

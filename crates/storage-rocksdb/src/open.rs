@@ -70,7 +70,8 @@ impl RocksDbOptions {
         self
     }
 
-    /// How much of the file system is left free; below it, batches wait. Default 64 MiB.
+    /// How much of the file system is left free: below it [`martlet_storage::Storage::low`] says so, below a quarter of it
+    /// batches wait. Default 64 MiB.
     pub fn reserve_bytes(mut self, bytes: u64) -> Self {
         self.reserve_bytes = bytes;
         self
@@ -115,6 +116,7 @@ impl RocksDbOptions {
                 mark_synced: Instant::now(),
                 failed: None,
             }),
+            free: AtomicU64::new(u64::MAX),
             written_bytes: AtomicU64::new(0),
             syncs: AtomicU64::new(0),
         };

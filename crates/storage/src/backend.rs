@@ -241,6 +241,12 @@ pub trait Storage: Send + Sync + 'static {
         Err(StorageError::Unsupported("reopen its store"))
     }
 
+    /// Says in words that room is running out: batches are still applied, so that what was delivered goes, but no more
+    /// messages should be taken. `None` while there is room, or where a backend does not know.
+    fn low(&self) -> Option<String> {
+        None
+    }
+
     /// What the store takes and has done, for metrics.
     fn usage(&self) -> Usage {
         Usage::default()
@@ -293,6 +299,9 @@ impl<S: Storage + ?Sized> Storage for Arc<S> {
     }
     fn reopen(&self) -> Result<(), StorageError> {
         (**self).reopen()
+    }
+    fn low(&self) -> Option<String> {
+        (**self).low()
     }
     fn usage(&self) -> Usage {
         (**self).usage()

@@ -1,5 +1,7 @@
 //! PUBLISH from a client: the rules, the decision, the retained message, the route, the acknowledgement.
 
+use std::{pin::Pin, sync::Arc};
+
 use martlet_codec::{
     AckKind, Frame, PacketBuf, PacketId, Property, Props, PropsBuf, Publish, QoS, ReasonCode,
 };
@@ -50,6 +52,9 @@ impl TopicMemo {
         self.allowed = allowed;
     }
 }
+
+/// An answer that comes later.
+type Later = Pin<Box<dyn Future<Output = bool> + Send>>;
 
 impl<S: ByteStream> Connection<S> {
     pub(super) fn on_publish(
@@ -175,13 +180,37 @@ impl<S: ByteStream> Connection<S> {
                             allowed
                         }
                         Decision::Later(decision) => {
+                            let decision = self.and_room(publish, decision);
                             return self.park_publish(publish, frame, decision).map(Flow::Park);
                         }
                     }
                 }
             };
+        if allowed && self.core.commits.is_low() && self.core.would_store(publish, &mut self.memo) {
+            let room = self.room();
+            return self.park_publish(publish, frame, room).map(Flow::Park);
+        }
         self.decided_publish(publish, allowed, work, now);
         Ok(Flow::Continue)
+    }
+
+    /// Yes, when the store has room. The client is read no further until then: to refuse a message, version 3 has no
+    /// words.
+    fn room(&self) -> Later {
+        let core = Arc::clone(&self.core);
+        Box::pin(async move {
+            core.commits.until_roomy().await;
+            true
+        })
+    }
+
+    /// A decision, and behind it room in the store, if that is needed.
+    fn and_room(&mut self, publish: &Publish<'_>, decision: Later) -> Later {
+        if !self.core.would_store(publish, &mut self.memo) {
+            return decision;
+        }
+        let room = self.room();
+        Box::pin(async move { decision.await && room.await })
     }
 
     /// Keeps a packet, under its resolved topic, until its decision is there.
@@ -189,7 +218,7 @@ impl<S: ByteStream> Connection<S> {
         &self,
         publish: &Publish<'_>,
         frame: Frame<'_>,
-        decision: std::pin::Pin<Box<dyn Future<Output = bool> + Send>>,
+        decision: Later,
     ) -> Result<Parked, End> {
         let _ = frame;
         let packet =

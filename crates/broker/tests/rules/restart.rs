@@ -16,6 +16,7 @@ use martlet_client::RawConnection;
 use martlet_codec::{
     AckKind, Connect, Packet, Property, Props, PropsBuf, Publish, QoS, Version, Will,
 };
+use martlet_session::DropReason;
 use martlet_storage::{
     CommitOptions, MemoryStorage, Message, Storage, Table, Timestamp, Value, Write,
 };
@@ -252,7 +253,15 @@ async fn a_body_that_is_damaged_in_the_store_costs_one_message() {
     }
     expect_silence(&mut sleeper).await;
     committed(&after).await;
-    assert_eq!(after.counters().gauge(Gauge::QueuedMessages), 0);
+    let counters = after.counters();
+    assert_eq!(counters.gauge(Gauge::QueuedMessages), 0);
+    assert_eq!(
+        (
+            counters.dropped_for(DropReason::BodyLost),
+            counters.dropped()
+        ),
+        (1, 1)
+    );
 }
 
 #[tokio::test]

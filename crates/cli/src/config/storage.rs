@@ -27,7 +27,7 @@ pub struct Storage {
     /// The longest time between two syncs with `fsync = "interval"`. Default 1 s.
     #[serde(with = "units::duration")]
     pub fsync_interval: Duration,
-    /// How much of the file system is left free; below it nothing more is acknowledged until there is room. Default 64 MiB.
+    /// How much of the file system is left free; below it no message is taken until there is room. Default 64 MiB.
     #[serde(with = "units::size")]
     pub reserve: u64,
 }

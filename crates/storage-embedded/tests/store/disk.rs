@@ -5,12 +5,12 @@ use std::sync::{Arc, OnceLock};
 
 use martlet_storage::contract::exchange::session;
 use martlet_storage::{
-    CommitListener, CommitOptions, Committer, GroupCommitter, Lsn, Storage, StorageError,
+    CommitListener, CommitOptions, Committer, GroupCommitter, Lsn, Storage, StorageError, Table,
     Timestamp, load,
 };
 use martlet_storage_embedded::{Act, EmbeddedOptions, Probe, Verdict};
 
-use crate::support::{Disk, batches, contents, directory, states};
+use crate::support::{Disk, batches, contents, delete, directory, put, states};
 
 #[test]
 fn a_full_disk_refuses_a_batch_and_takes_it_when_there_is_room() {
@@ -42,21 +42,121 @@ fn a_full_disk_refuses_a_batch_and_takes_it_when_there_is_room() {
 }
 
 #[test]
-fn below_the_reserve_nothing_is_written() {
+fn below_the_reserve_room_is_low_and_below_a_quarter_nothing_is_written() {
     let root = directory();
     let disk = Arc::new(Disk::default());
-    disk.free.store(10 << 20, Ordering::Relaxed);
     let options = EmbeddedOptions::default()
         .reserve_bytes(10 << 20)
         .probe(Arc::clone(&disk) as _);
     let (storage, _) = options.open(root.path()).expect("opens");
-    let Err(StorageError::NoSpace(text)) = storage.apply(&batches()[0]) else {
-        panic!("refused");
-    };
     let path = root.path().display().to_string();
-    assert!(text.contains(&path) && text.contains("10 MiB"), "{text}");
-    disk.free.store(11 << 20, Ordering::Relaxed);
-    storage.apply(&batches()[0]).expect("applies");
+    let named = |text: &str, free: &str| {
+        text.contains(&path) && text.contains("10 MiB are kept") && text.contains(free)
+    };
+    for (free, is_low, is_taken) in [
+        (11 << 20, false, true),
+        (9 << 20, true, true),
+        (3 << 20, true, true),
+        (2 << 20, true, false),
+        (9 << 20, true, true),
+        (10 << 20, false, true),
+    ] {
+        disk.free.store(free, Ordering::Relaxed);
+        let mebibytes = format!("{} MiB left", free >> 20);
+        match storage.apply(&batches()[0]) {
+            Ok(()) => assert!(is_taken, "{mebibytes}"),
+            Err(StorageError::NoSpace(text)) => {
+                assert!(!is_taken && named(&text, &mebibytes), "{text}");
+            }
+            Err(error) => panic!("{error}"),
+        }
+        match storage.low() {
+            Some(text) => assert!(is_low && named(&text, &mebibytes), "{text}"),
+            None => assert!(!is_low, "{mebibytes}"),
+        }
+    }
+}
+
+/// A file system of its own for one store.
+struct Small {
+    path: std::path::PathBuf,
+    bytes: u64,
+}
+
+impl Probe for Small {
+    fn before(&self, _act: Act) -> Verdict {
+        Verdict::Go
+    }
+
+    fn free_bytes(&self) -> Option<u64> {
+        let files = std::fs::read_dir(&self.path).ok()?.flatten();
+        let taken: u64 = files
+            .filter_map(|file| Some(file.metadata().ok()?.len()))
+            .sum();
+        Some(self.bytes.saturating_sub(taken))
+    }
+}
+
+/// Writes and deletes messages of 16 KiB until there is room again, with nobody's help.
+#[test]
+fn what_is_deleted_below_the_reserve_makes_room() {
+    const MIB: u64 = 1 << 20;
+    let check = |segment: u64, kept: usize| {
+        let root = directory();
+        let small = Small {
+            path: root.path().to_owned(),
+            bytes: 16 * MIB,
+        };
+        let options = EmbeddedOptions::default()
+            .reserve_bytes(8 * MIB)
+            .segment_bytes(segment)
+            .probe(Arc::new(small));
+        let (storage, _) = options.open(root.path()).expect("opens");
+        let message = |n: u32| put(Table::Message, &n.to_be_bytes(), &[n as u8; 16 << 10]);
+        let gone = |n: u32| delete(Table::Message, &n.to_be_bytes());
+        let mut there: Vec<u32> = Vec::new();
+        let mut next = 0;
+        for _round in 0..4 {
+            while storage.low().is_none() {
+                storage.apply(&[message(next)]).expect("applies");
+                there.push(next);
+                next += 1;
+            }
+            let (mut at, mut steps) = (0, 0);
+            while storage.low().is_some() {
+                if there.len() > kept {
+                    // Every other one, so that what stays is everywhere.
+                    at = (at + 1) % there.len();
+                    let n = there.remove(at);
+                    storage.apply(&[gone(n)]).expect("applies");
+                } else {
+                    storage
+                        .apply(&[put(Table::Meta, b"", &[9; 41])])
+                        .expect("a heartbeat applies");
+                }
+                steps += 1;
+                assert!(steps < 5_000, "{:?}", storage.usage());
+            }
+        }
+        assert!(next > 550, "more came than fit at first: {next}");
+        drop(storage);
+        let (storage, report) = EmbeddedOptions::default().open(root.path()).expect("opens");
+        assert!(report.is_clean(), "{:?}", report.remarks());
+        let mut found = Vec::new();
+        let scan = storage.scan(Table::Message, &[], &mut |key, value| {
+            let n = u32::from_be_bytes(key.try_into().expect("four bytes"));
+            assert_eq!(value, [n as u8; 16 << 10]);
+            found.push(n);
+            true
+        });
+        scan.expect("lists");
+        there.sort_unstable();
+        assert_eq!(found, there);
+    };
+    check(MIB, 0);
+    check(MIB, 200);
+    check(16 * MIB, 100);
+    check(64 * MIB, 0);
 }
 
 /// Remembers what the committer said.
@@ -168,7 +268,7 @@ fn large_bodies_survive() {
     let sizes = [1 << 20, (1 << 20) + 1, 3_000_000, 20 << 20];
     let row = |n: usize| {
         let value: Vec<u8> = (0..sizes[n]).map(|at| (at * 31 + n) as u8).collect();
-        crate::support::put(martlet_storage::Table::Message, &[n as u8], &value)
+        put(Table::Message, &[n as u8], &value)
     };
     {
         let storage = crate::support::open(root.path());
@@ -182,7 +282,7 @@ fn large_bodies_survive() {
         let martlet_storage::Write::Put { value, .. } = row(n) else {
             continue;
         };
-        let read = storage.get(martlet_storage::Table::Message, &[n as u8], &mut |bytes| {
+        let read = storage.get(Table::Message, &[n as u8], &mut |bytes| {
             assert!(bytes == value.as_bytes(), "body {n}");
         });
         assert_eq!(read, Ok(true));

@@ -20,6 +20,7 @@ fn below_the_reserve_nothing_is_written() {
         panic!("no space: {error:?}");
     };
     assert!(text.contains("reserve"), "{text}");
+    assert_eq!(storage.low().as_deref(), Some(&*text));
     storage.reopen().expect("opens again");
     assert_eq!(contents(&storage).expect("lists"), states(&[])[0]);
     assert_eq!(storage.last_batch(), 0);

@@ -128,6 +128,7 @@ impl<S: Storage> GroupCommitter<S> {
                     planner,
                     options,
                     dirty: None,
+                    low: false,
                 };
                 // A panic must not leave waiters waiting for a thread that is gone.
                 let end = catch_unwind(AssertUnwindSafe(|| worker.run()));
@@ -187,6 +188,8 @@ struct Worker<'a, S> {
     options: CommitOptions,
     /// When the oldest write that is not synced was made.
     dirty: Option<Instant>,
+    /// Whether the listener was told that room is running out.
+    low: bool,
 }
 
 impl<S: Storage> Worker<'_, S> {
@@ -237,8 +240,19 @@ impl<S: Storage> Worker<'_, S> {
         {
             let writes = self.planner.finish(Group::default(), now);
             self.apply(&writes)?;
+            self.look_for_room();
         }
         Ok(())
+    }
+
+    fn look_for_room(&mut self) {
+        let why = self.shared.storage.low();
+        if why.is_some() != self.low {
+            self.low = why.is_some();
+            if let Some(listener) = self.shared.listener() {
+                listener.low(why.as_deref());
+            }
+        }
     }
 
     fn commit(&mut self, batches: Vec<(Lsn, Vec<StoreOp>)>) -> Result<(), StorageError> {
@@ -255,6 +269,7 @@ impl<S: Storage> Worker<'_, S> {
         }
         let writes = self.planner.finish(group, (self.shared.clock)());
         self.apply(&writes)?;
+        self.look_for_room();
         match self.options.fsync {
             Fsync::Always => self.shared.storage.sync()?,
             Fsync::Interval(_) => {

@@ -36,6 +36,11 @@ pub trait CommitListener: Send + Sync {
     }
     /// What stalled was written.
     fn recovered(&self) {}
+    /// Room is running out, `why` in words, or there is enough again. Batches commit all the same, but until there is
+    /// room no more messages should be submitted. Called when it changes.
+    fn low(&self, why: Option<&str>) {
+        let _ = why;
+    }
 }
 
 /// The broker's side of the store: submit batches, watch the watermark.

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use martlet_codec::QoS;
+use martlet_sync::Instant;
 use parking_lot::{Condvar, Mutex};
 
 use super::*;
@@ -37,6 +38,7 @@ struct Probe {
     fault: Arc<Mutex<Fault>>,
     log: Arc<Mutex<Log>>,
     gate: Arc<(Mutex<bool>, Condvar)>,
+    low: Arc<AtomicBool>,
 }
 
 impl Probe {
@@ -46,6 +48,7 @@ impl Probe {
             fault: Arc::new(Mutex::new(Fault::None)),
             log: Arc::default(),
             gate: Arc::new((Mutex::new(true), Condvar::new())),
+            low: Arc::default(),
         }
     }
 
@@ -121,6 +124,11 @@ impl Storage for Probe {
         self.memory.get(table, key, read)
     }
 
+    fn low(&self) -> Option<String> {
+        let low = self.low.load(Ordering::Acquire);
+        low.then(|| "3 bytes left".to_owned())
+    }
+
     fn reopen(&self) -> Result<(), StorageError> {
         self.log.lock().reopened += 1;
         self.set(Fault::None);
@@ -141,6 +149,7 @@ struct Heard {
     failed: Vec<String>,
     stalled: usize,
     recovered: usize,
+    low: Vec<Option<String>>,
 }
 
 impl Ear {
@@ -174,6 +183,9 @@ impl CommitListener for Ear {
     }
     fn recovered(&self) {
         self.hear(|heard| heard.recovered += 1);
+    }
+    fn low(&self, why: Option<&str>) {
+        self.hear(|heard| heard.low.push(why.map(str::to_owned)));
     }
 }
 
@@ -355,6 +367,45 @@ fn a_store_that_is_full_or_away_is_tried_again() {
         assert!(heard.stalled >= 1 && heard.failed.is_empty());
         assert_eq!(heard.recovered, 1);
     }
+}
+
+#[test]
+fn little_room_is_told_once_and_holds_nothing_up() {
+    let probe = Probe::new();
+    let (committer, ear) = start(&probe, CommitOptions::default());
+    let commit = |low: bool| {
+        probe.low.store(low, Ordering::Release);
+        let last = committer.submit(vec![session(1)]);
+        committer.flush();
+        assert_eq!(committer.watermark(), last);
+        ear.heard.lock().low.clone()
+    };
+    let told = || Some("3 bytes left".to_owned());
+    assert_eq!(commit(false), []);
+    assert_eq!(commit(true), [told()]);
+    assert_eq!(commit(true), [told()]);
+    assert_eq!(commit(false), [told(), None]);
+    assert_eq!(commit(true), [told(), None, told()]);
+    drop(committer);
+
+    // A heartbeat notices as well.
+    probe.low.store(false, Ordering::Release);
+    let (planner, _) = load(&probe, &mut ()).expect("loads");
+    let options = CommitOptions {
+        heartbeat: Duration::from_millis(1),
+        ..CommitOptions::default()
+    };
+    let start = Instant::now();
+    let committer = GroupCommitter::start(probe.clone(), planner, options, move || {
+        Timestamp::from_millis(10 + start.elapsed().as_millis() as u64)
+    })
+    .expect("a thread starts");
+    let ear = Arc::new(Ear::default());
+    committer.set_listener(Arc::clone(&ear) as _);
+    probe.low.store(true, Ordering::Release);
+    ear.wait(|heard| heard.low.len() == 1);
+    probe.low.store(false, Ordering::Release);
+    ear.wait(|heard| heard.low.len() == 2);
 }
 
 #[test]

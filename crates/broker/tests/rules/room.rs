@@ -1,0 +1,353 @@
+//! A store that is short of room takes no messages, and everything else goes on, so that what is delivered makes room:
+//! publishers wait, nobody else does, and nobody has to delete anything by hand.
+
+use std::path::PathBuf;
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+use std::time::Duration;
+
+use martlet_broker::{
+    Broker, Builder,
+    config::Config,
+    counters::Gauge,
+    hooks::{Authenticator, Authorizer, ConnectRequest, Decision, Identity, Refusal},
+};
+use martlet_client::{RawConnection, RawError};
+use martlet_codec::{AckKind, Packet, Publish, QoS, Version};
+use martlet_storage::{CommitOptions, Fsync, MemoryStorage, Storage, StorageError, Table, Write};
+use martlet_storage_embedded::{Act, EmbeddedOptions, Probe, Verdict};
+
+use crate::ground::{
+    ack, connect_packet, connected, expect_ack, expect_connack, expect_silence, open, payload,
+    publish, quiet, send, subscribed,
+};
+
+/// A store in memory that says what it is told to say of its room.
+#[derive(Clone, Default)]
+struct Tight {
+    memory: MemoryStorage,
+    low: Arc<AtomicBool>,
+}
+
+impl Storage for Tight {
+    fn apply(&self, writes: &[Write]) -> Result<(), StorageError> {
+        self.memory.apply(writes)
+    }
+
+    fn sync(&self) -> Result<(), StorageError> {
+        self.memory.sync()
+    }
+
+    fn scan(
+        &self,
+        table: Table,
+        prefix: &[u8],
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
+    ) -> Result<(), StorageError> {
+        self.memory.scan(table, prefix, visit)
+    }
+
+    fn get(
+        &self,
+        table: Table,
+        key: &[u8],
+        read: &mut dyn FnMut(&[u8]),
+    ) -> Result<bool, StorageError> {
+        self.memory.get(table, key, read)
+    }
+
+    fn low(&self) -> Option<String> {
+        let low = self.low.load(Ordering::Acquire);
+        low.then(|| "3 bytes left".to_owned())
+    }
+}
+
+/// Lets everybody do everything, a moment later.
+struct Slow;
+
+impl Authenticator for Slow {
+    fn authenticate(&self, _request: ConnectRequest) -> Decision<Result<u32, Refusal>> {
+        Decision::Ready(Ok(0))
+    }
+}
+
+impl Authorizer for Slow {
+    fn publish(&self, _who: &Identity, _topic: &str, _qos: QoS, _retain: bool) -> Decision<bool> {
+        Decision::Later(Box::pin(async {
+            tokio::task::yield_now().await;
+            true
+        }))
+    }
+    fn subscribe(&self, _who: &Identity, _filter: &str, qos: QoS) -> Decision<Option<QoS>> {
+        Decision::Ready(Some(qos))
+    }
+    fn judges_deliveries(&self, _who: &Identity) -> bool {
+        false
+    }
+    fn deliver(&self, _who: &Identity, _topic: &str) -> bool {
+        true
+    }
+}
+
+fn start(storage: impl Storage, config: Config, more: impl FnOnce(Builder) -> Builder) -> Broker {
+    let options = CommitOptions {
+        // Many small batches, and no crash.
+        fsync: Fsync::Never,
+        heartbeat: Duration::from_millis(1),
+        ..CommitOptions::default()
+    };
+    let builder = Broker::builder()
+        .config(config)
+        .seed(7)
+        .store(storage, options)
+        .expect("the store can be read");
+    more(builder).start().expect("sound settings")
+}
+
+/// A session of `client_id` with a subscription, whose client is away.
+async fn sleeper(broker: &Broker, client_id: &str, filter: &str, qos: QoS) {
+    let mut client = connected(broker, client_id, false).await;
+    subscribed(&mut client, filter, qos).await;
+    drop(client);
+    while broker.clients_connected() > 0 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
+async fn resumed(broker: &Broker, client_id: &str) -> RawConnection {
+    let mut client = open(broker, Version::V311);
+    let connect = connect_packet(client_id, Version::V311, false);
+    send(&mut client, Packet::Connect(connect)).await;
+    expect_connack(&mut client, true).await;
+    client
+}
+
+async fn until_received(broker: &Broker, messages: u64) {
+    while broker.counters().publish_received() < messages {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
+fn retained<'a>(topic: &'a str, text: &'a str) -> Packet<'a> {
+    let Packet::Publish(packet) = publish(topic, text, QoS::AtMostOnce, 0) else {
+        unreachable!()
+    };
+    Packet::Publish(Publish {
+        retain: true,
+        ..packet
+    })
+}
+
+async fn messages_wait_and_everything_else_goes_on(more: impl FnOnce(Builder) -> Builder) {
+    let tight = Tight::default();
+    let broker = start(tight.clone(), quiet(), more);
+    sleeper(&broker, "sleeper", "t/#", QoS::AtLeastOnce).await;
+    let mut publisher = connected(&broker, "publisher", true).await;
+    for n in 1..=3 {
+        send(&mut publisher, publish("t/1", "early", QoS::AtLeastOnce, n)).await;
+        expect_ack(&mut publisher, AckKind::PubAck, n).await;
+    }
+    send(&mut publisher, retained("old", "kept")).await;
+    expect_silence(&mut publisher).await;
+    assert_eq!(broker.counters().gauge(Gauge::RetainedMessages), 1);
+
+    tight.low.store(true, Ordering::Release);
+    // CONNACK is behind a commit, and commits look for room.
+    let mut live = connected(&broker, "live", false).await;
+    for n in 4..=5 {
+        let text = format!("late {n}");
+        send(&mut publisher, publish("t/1", &text, QoS::AtLeastOnce, n)).await;
+    }
+    let mut keeper = connected(&broker, "keeper", true).await;
+    send(&mut keeper, retained("new", "kept")).await;
+    // Of the first publisher, what is behind the message that waits is not read.
+    until_received(&broker, 6).await;
+
+    // What is not stored goes on, and so does what makes room.
+    let mut free = connected(&broker, "free", true).await;
+    subscribed(&mut free, "live", QoS::AtLeastOnce).await;
+    let mut other = connected(&broker, "other", true).await;
+    send(&mut other, publish("live", "now", QoS::AtLeastOnce, 1)).await;
+    expect_ack(&mut other, AckKind::PubAck, 1).await;
+    assert_eq!(payload(&mut free).await, "now");
+    send(&mut other, retained("old", "")).await;
+    expect_silence(&mut other).await;
+    subscribed(&mut live, "u", QoS::ExactlyOnce).await;
+    let mut sleeper = resumed(&broker, "sleeper").await;
+    for n in 1..=3 {
+        assert_eq!(payload(&mut sleeper).await, "early");
+        send(&mut sleeper, ack(AckKind::PubAck, n)).await;
+    }
+    expect_silence(&mut sleeper).await;
+    drop(connected(&broker, "probe", false).await);
+    assert!(tight.memory.is_empty(Table::Message), "nothing is left");
+    assert!(tight.memory.is_empty(Table::Retained), "nothing came");
+    assert_eq!(broker.counters().gauge(Gauge::RetainedMessages), 0);
+
+    tight.low.store(false, Ordering::Release);
+    for n in 4..=5 {
+        expect_ack(&mut publisher, AckKind::PubAck, n).await;
+        assert_eq!(payload(&mut sleeper).await, format!("late {n}"));
+    }
+    expect_silence(&mut keeper).await;
+    assert_eq!(broker.counters().gauge(Gauge::RetainedMessages), 1);
+}
+
+#[tokio::test]
+async fn without_room_messages_wait_and_everything_else_goes_on() {
+    messages_wait_and_everything_else_goes_on(|builder| builder).await;
+}
+
+#[tokio::test]
+async fn what_is_decided_later_waits_as_well() {
+    let slow = Arc::new(Slow);
+    messages_wait_and_everything_else_goes_on(|builder| builder.access(slow.clone(), slow)).await;
+}
+
+#[tokio::test]
+async fn a_publisher_that_waits_for_room_can_be_taken_over_and_stopped() {
+    let tight = Tight::default();
+    let broker = start(tight.clone(), quiet(), |builder| builder);
+    sleeper(&broker, "sleeper", "t", QoS::AtLeastOnce).await;
+    tight.low.store(true, Ordering::Release);
+    let mut first = connected(&broker, "publisher", false).await;
+    send(&mut first, publish("t", "again", QoS::AtLeastOnce, 1)).await;
+    until_received(&broker, 1).await;
+    // It comes back, and sends what was not acknowledged.
+    let mut second = resumed(&broker, "publisher").await;
+    send(&mut second, publish("t", "again", QoS::AtLeastOnce, 1)).await;
+    until_received(&broker, 2).await;
+    assert!(matches!(first.receive().await, Err(RawError::Eof)));
+    tight.low.store(false, Ordering::Release);
+    expect_ack(&mut second, AckKind::PubAck, 1).await;
+    let mut sleeper = resumed(&broker, "sleeper").await;
+    assert_eq!(payload(&mut sleeper).await, "again");
+    expect_silence(&mut sleeper).await;
+
+    tight.low.store(true, Ordering::Release);
+    drop(connected(&broker, "probe", false).await);
+    send(&mut second, publish("t", "never", QoS::AtLeastOnce, 2)).await;
+    until_received(&broker, 3).await;
+    broker.shutdown(Duration::from_secs(30)).await;
+    assert_eq!(broker.connections(), 0, "nobody held up the end");
+    assert!(matches!(second.receive().await, Err(RawError::Eof)));
+}
+
+/// A file system of its own for one store.
+struct Small {
+    path: PathBuf,
+    bytes: u64,
+}
+
+impl Probe for Small {
+    fn before(&self, _act: Act) -> Verdict {
+        Verdict::Go
+    }
+
+    fn free_bytes(&self) -> Option<u64> {
+        let files = std::fs::read_dir(&self.path).ok()?.flatten();
+        let taken: u64 = files
+            .filter_map(|file| Some(file.metadata().ok()?.len()))
+            .sum();
+        Some(self.bytes.saturating_sub(taken))
+    }
+}
+
+/// Waits for an acknowledgement, however long it takes.
+async fn acknowledged(client: &mut RawConnection, kind: AckKind, packet_id: u16) {
+    loop {
+        match client.receive().await {
+            Ok(packet) => return assert_eq!(packet.packet(), ack(kind, packet_id)),
+            Err(RawError::Timeout(_)) => {}
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+/// Twice as much as the disk holds, at `qos` to a receiver that comes when it is full.
+async fn a_full_disk_is_drained(qos: QoS) {
+    const MESSAGES: u16 = 800;
+    const MIB: u64 = 1 << 20;
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("store");
+    let options = EmbeddedOptions::default()
+        .reserve_bytes(4 * MIB)
+        .segment_bytes(MIB)
+        .probe(Arc::new(Small {
+            path: path.clone(),
+            bytes: 10 * MIB,
+        }));
+    let (storage, _) = options.open(&path).expect("opens");
+    let storage = Arc::new(storage);
+    let mut config = quiet();
+    config.limits.queued_messages_max = usize::from(MESSAGES);
+    let broker = start(Arc::clone(&storage), config, |builder| builder);
+    sleeper(&broker, "sleeper", "t", qos).await;
+
+    let mut publisher = connected(&broker, "publisher", true).await;
+    let publishing = tokio::spawn(async move {
+        let filler = "x".repeat(16 << 10);
+        for n in 1..=MESSAGES {
+            let text = format!("{n} {filler}");
+            send(&mut publisher, publish("t", &text, qos, n)).await;
+            if qos == QoS::AtLeastOnce {
+                acknowledged(&mut publisher, AckKind::PubAck, n).await;
+            } else {
+                acknowledged(&mut publisher, AckKind::PubRec, n).await;
+                send(&mut publisher, ack(AckKind::PubRel, n)).await;
+                acknowledged(&mut publisher, AckKind::PubComp, n).await;
+            }
+        }
+    });
+    while storage.low().is_none() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    assert!(!publishing.is_finished());
+
+    let mut receiver = resumed(&broker, "sleeper").await;
+    let (mut expected, mut open) = (1, 0);
+    while expected <= MESSAGES || open > 0 {
+        let packet = match receiver.receive().await {
+            Ok(packet) => packet,
+            Err(RawError::Timeout(_)) => continue,
+            Err(error) => panic!("{error}"),
+        };
+        match packet.packet() {
+            Packet::Publish(publish) => {
+                let text = String::from_utf8_lossy(publish.payload);
+                assert_eq!(text.split(' ').next(), Some(&*expected.to_string()));
+                expected += 1;
+                let id = publish.id.expect("above QoS 0").get();
+                assert_eq!(publish.qos, qos);
+                if qos == QoS::ExactlyOnce {
+                    open += 1;
+                    send(&mut receiver, ack(AckKind::PubRec, id)).await;
+                } else {
+                    send(&mut receiver, ack(AckKind::PubAck, id)).await;
+                }
+            }
+            Packet::Ack(release) => {
+                assert_eq!(release.kind, AckKind::PubRel);
+                open -= 1;
+                send(&mut receiver, ack(AckKind::PubComp, release.id.get())).await;
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    publishing.await.expect("everything was acknowledged");
+    while storage.low().is_some() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_full_disk_is_drained_at_qos_1() {
+    a_full_disk_is_drained(QoS::AtLeastOnce).await;
+}
+
+#[tokio::test]
+async fn a_full_disk_is_drained_at_qos_2() {
+    a_full_disk_is_drained(QoS::ExactlyOnce).await;
+}
