@@ -145,6 +145,8 @@ impl Attachment {
 
 impl Drop for Attachment {
     fn drop(&mut self) {
+        // Who began to wait while the connection was letting go.
+        self.resume_publishers();
         if let Some(let_go) = &self.let_go {
             let_go.notify_waiters();
         }
