@@ -120,8 +120,8 @@ enum Known {
 /// What one client has received.
 #[derive(Default)]
 struct Seen {
-    /// How often each message came as a new one, and in which connection it came last.
-    deliveries: HashMap<Which, (u32, u64)>,
+    /// Whether each message came at QoS 2, and in which connection it came last as a new one.
+    deliveries: HashMap<Which, (bool, u64)>,
     /// The last message that came for the first time, by publisher, topic, QoS published and QoS delivered.
     order: BTreeMap<(Who, Topic, u8, u8), Which>,
     /// The newest retained message seen in this connection, by topic and QoS.
@@ -392,11 +392,17 @@ impl Model {
             return Ok(());
         }
         let before = subscriber.seen.deliveries.get(&which).copied();
-        let entry = subscriber.seen.deliveries.entry(which).or_insert((0, 0));
-        *entry = (entry.0 + 1, arrival.connection);
-        if let Some((_, connection)) = before {
+        let entry = subscriber
+            .seen
+            .deliveries
+            .entry(which)
+            .or_insert((false, 0));
+        *entry = (entry.0 || qos == QoS::ExactlyOnce, arrival.connection);
+        if let Some((at_qos_2, connection)) = before {
             let once = published == QoS::ExactlyOnce && qos == QoS::ExactlyOnce;
-            if once {
+            // What came at QoS 1 by way of a share group and was not acknowledged may have gone to another member when this
+            // one left the group, and come back from there at QoS 2.
+            if once && (at_qos_2 || topic != Topic::Shared) {
                 return Err(format!("client {who}: {describe}: twice"));
             }
             if connection == arrival.connection && sends == 1 {
@@ -456,7 +462,7 @@ impl Model {
         let published = self.messages[which].qos;
         let subscriber = &mut self.subscribers[who];
         let seen = &mut subscriber.seen;
-        seen.deliveries.entry(which).or_insert((1, connection));
+        seen.deliveries.entry(which).or_insert((false, connection));
         if seen.newest_connection != connection {
             seen.newest_connection = connection;
             seen.newest.clear();
