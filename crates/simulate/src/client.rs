@@ -97,6 +97,8 @@ pub(crate) struct Client {
     state: State,
     pub(crate) wire: Option<Wire>,
     rivals: Vec<Rival>,
+    /// Whether an earlier CONNECT may still take the session over from this connection.
+    is_rivalled: bool,
     /// Counts connections.
     connection: u64,
     received: Vec<u8>,
@@ -151,6 +153,7 @@ impl Client {
             state: State::Away,
             wire: None,
             rivals: Vec::new(),
+            is_rivalled: false,
             connection: 0,
             received: Vec::new(),
             session: Session::None,
@@ -326,6 +329,7 @@ impl Client {
             password: None,
         };
         self.wire = Some(wire);
+        self.is_rivalled = self.rivals.iter().any(|rival| !rival.wire.is_dropped());
         self.connection += 1;
         self.attempts += 1;
         self.began = millis;
@@ -406,7 +410,9 @@ impl Client {
                 (State::Online, _) if self.traits.will_delay_secs == 0 => {
                     WillFate::Due(self.online_since)
                 }
-                (State::Leaving, Ending::Closed) if finished && !self.may_have_seemed_dead() => {
+                (State::Leaving, Ending::Closed)
+                    if finished && !self.is_rivalled && !self.may_have_seemed_dead() =>
+                {
                     self.discarded.push(which);
                     WillFate::Discarded
                 }
