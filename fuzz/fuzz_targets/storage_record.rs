@@ -5,8 +5,8 @@
 use libfuzzer_sys::fuzz_target;
 use martlet_codec::PacketId;
 use martlet_storage::{
-    CountersRecord, Message, MessageId, Meta, OutboundRow, QueuedRow, SessionRecord, StoreOp, SubscriptionRow,
-    WillRecord, decode_batch, encode_batch,
+    CountersRecord, Message, MessageId, Meta, OutboundRow, QueuedRow, SessionRecord, StoreOp,
+    SubscriptionRow, WillRecord, decode_batch, encode_batch,
 };
 
 fuzz_target!(|data: &[u8]| {
