@@ -30,10 +30,23 @@ pub struct Planner {
 #[derive(Debug, Default)]
 struct SessionRows {
     queue: BTreeMap<MessageId, Copies>,
-    outbound: HashMap<PacketId, u64>,
-    inbound: HashSet<PacketId>,
+    /// Of its QoS 2 exchanges; in a box, since most sessions never have one.
+    exchanges: Option<Box<Exchanges>>,
     /// Whether there may be subscriptions.
     subscribed: bool,
+}
+
+/// Identifiers that have a row, in both directions.
+#[derive(Debug, Default)]
+struct Exchanges {
+    outbound: HashMap<PacketId, u64>,
+    inbound: HashSet<PacketId>,
+}
+
+impl SessionRows {
+    fn exchanges(&mut self) -> &mut Exchanges {
+        self.exchanges.get_or_insert_default()
+    }
 }
 
 /// Copies of one message in one queue: counts from `first` to `next`, oldest first.
@@ -343,12 +356,13 @@ impl Planner {
                 let Some(rows) = self.sessions.get_mut(&session) else {
                     return;
                 };
-                let known = rows.outbound.get(&packet_id).copied();
+                let outbound = &mut rows.exchanges().outbound;
+                let known = outbound.get(&packet_id).copied();
                 let sequence = known.unwrap_or_else(|| {
                     self.meta.last_sequence += 1;
                     self.meta.last_sequence
                 });
-                rows.outbound.insert(packet_id, sequence);
+                outbound.insert(packet_id, sequence);
                 let row = OutboundRow {
                     packet_id,
                     message,
@@ -365,7 +379,9 @@ impl Planner {
                 let Some(rows) = self.sessions.get_mut(&session) else {
                     return;
                 };
-                if rows.outbound.remove(&packet_id).is_some() {
+                if let Some(exchanges) = &mut rows.exchanges
+                    && exchanges.outbound.remove(&packet_id).is_some()
+                {
                     group.delete(Key::Outbound(session, packet_id), true);
                 }
             }
@@ -373,7 +389,7 @@ impl Planner {
                 let Some(rows) = self.sessions.get_mut(&session) else {
                     return;
                 };
-                let existed = !rows.inbound.insert(packet_id);
+                let existed = !rows.exchanges().inbound.insert(packet_id);
                 group.put(
                     Key::Inbound(session, packet_id),
                     Value::Record(record::encode_inbound()),
@@ -384,7 +400,9 @@ impl Planner {
                 let Some(rows) = self.sessions.get_mut(&session) else {
                     return;
                 };
-                if rows.inbound.remove(&packet_id) {
+                if let Some(exchanges) = &mut rows.exchanges
+                    && exchanges.inbound.remove(&packet_id)
+                {
                     group.delete(Key::Inbound(session, packet_id), true);
                 }
             }
@@ -461,11 +479,13 @@ impl Planner {
                 self.dereference(message, group);
             }
         }
-        for packet_id in rows.outbound.into_keys() {
-            group.delete(Key::Outbound(session, packet_id), true);
-        }
-        for packet_id in rows.inbound {
-            group.delete(Key::Inbound(session, packet_id), true);
+        if let Some(exchanges) = rows.exchanges {
+            for packet_id in exchanges.outbound.into_keys() {
+                group.delete(Key::Outbound(session, packet_id), true);
+            }
+            for packet_id in exchanges.inbound {
+                group.delete(Key::Inbound(session, packet_id), true);
+            }
         }
         if rows.subscribed && group.unsubscribed_set.insert(session) {
             group.unsubscribed.push(session);
@@ -527,14 +547,15 @@ impl Planner {
     pub(crate) fn loaded_outbound(&mut self, session: SessionId, row: &OutboundRow) -> bool {
         self.meta.last_sequence = self.meta.last_sequence.max(row.sequence);
         let rows = self.sessions.get_mut(&session);
-        rows.map(|rows| rows.outbound.insert(row.packet_id, row.sequence))
+        let sequence = row.sequence;
+        rows.map(|rows| rows.exchanges().outbound.insert(row.packet_id, sequence))
             .is_some()
     }
 
     pub(crate) fn loaded_inbound(&mut self, session: SessionId, packet_id: PacketId) -> bool {
         self.sessions
             .get_mut(&session)
-            .map(|rows| rows.inbound.insert(packet_id))
+            .map(|rows| rows.exchanges().inbound.insert(packet_id))
             .is_some()
     }
 
