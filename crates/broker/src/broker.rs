@@ -394,7 +394,7 @@ impl Broker {
         self.core.config.store(Arc::new(config));
         self.core.derive();
         self.core.access_generation.fetch_add(1, Ordering::AcqRel);
-        self.core.refresh_judged();
+        self.core.judge_all_anew();
         Ok(())
     }
 

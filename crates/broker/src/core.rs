@@ -572,19 +572,6 @@ impl Core {
             self.counters.set_gauge(gauge, value as u64);
         }
     }
-
-    /// Asks again whether deliveries must be judged, also to clients that are away, after rights changed.
-    pub(crate) fn refresh_judged(&self) {
-        let access = self.access.load();
-        for session in self.directory.sessions() {
-            match &*session.identity.load() {
-                Some(identity) => {
-                    session.set_judged(access.authorizer.judges_deliveries(identity));
-                }
-                None => session.judge_away(&*access.authorizer),
-            }
-        }
-    }
 }
 
 /// A configured size as memory is counted.

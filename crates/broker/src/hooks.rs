@@ -113,6 +113,12 @@ pub trait Authorizer: Send + Sync {
     fn judges_deliveries(&self, who: &Identity) -> bool;
     /// Whether a message on `topic` may be delivered to `who`.
     fn deliver(&self, who: &Identity, topic: &str) -> bool;
+    /// Whether the rights of `who` still cover a subscription to `filter` that was granted before. Asked after a reload
+    /// and when a session is taken up; if one is not covered any more, deliveries are judged one by one. The default:
+    /// all are.
+    fn keeps_subscription(&self, _who: &Identity, _filter: &str) -> bool {
+        true
+    }
     /// [`Identity::rights`] of a client that is away, by what is stored of its session: what is queued for it is judged
     /// with them after a restart and after rights have changed. `None`, the default: it is not judged then.
     fn rights_of(&self, _client_id: &str, _username: Option<&str>) -> Option<u32> {

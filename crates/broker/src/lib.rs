@@ -21,6 +21,7 @@ mod connection;
 mod core;
 mod directory;
 mod flapping;
+mod judging;
 mod lifecycle;
 mod listen;
 mod memory;

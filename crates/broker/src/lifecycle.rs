@@ -105,12 +105,6 @@ impl Core {
                 self.new_session(&request)
             }
         };
-        let judged = self
-            .access
-            .load()
-            .authorizer
-            .judges_deliveries(&request.identity);
-        session.set_judged(judged);
         let epoch = session
             .with_outbox(|outbox| {
                 outbox.epoch += 1;
@@ -159,6 +153,7 @@ impl Core {
         lsn = lsn.max(self.submit(ops));
         session.identity.store(Some(request.identity));
         claim.set(Some(Arc::clone(&session)));
+        self.judge_anew(&session);
         Ok(Attached {
             core: Arc::clone(self),
             session: Some(session),

@@ -588,24 +588,6 @@ impl Core {
         let connections = self.connections.load(Ordering::Relaxed);
         u32::try_from(connections.saturating_sub(room)).unwrap_or(u32::MAX)
     }
-
-    /// Whether messages of `topic` may be delivered to `session`, also later when its client is away.
-    #[inline]
-    pub(crate) fn may_receive(&self, session: &Session, topic: &str) -> bool {
-        !session.is_judged() || self.judge(session, topic)
-    }
-
-    #[cold]
-    fn judge(&self, session: &Session, topic: &str) -> bool {
-        let access = self.access.load();
-        if session.identity.load().is_none() {
-            session.judge_away(&*access.authorizer);
-        }
-        match &*session.identity.load() {
-            Some(identity) => access.authorizer.deliver(identity, topic),
-            None => true,
-        }
-    }
 }
 
 /// Who loses messages, and which setting says so.

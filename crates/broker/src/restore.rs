@@ -12,7 +12,7 @@ use martlet_storage::{
     CountersRecord, Message, Opened, OutboundRow, QueuedRow, SessionId, SessionRecord,
     StorageError, StoreOp, SubscriptionRow, Timestamp, Visitor, WillRecord,
 };
-use martlet_topic::{Filter, TopicFilter};
+use martlet_topic::{Filter, TopicError, TopicFilter};
 
 use crate::{
     core::Core,
@@ -187,8 +187,8 @@ impl Core {
         for row in &rest.subscriptions {
             self.restore_subscription(&session, row);
         }
-        session.judge_away(&*self.access.load().authorizer);
         self.directory.restore(&session);
+        self.judge_anew(&session);
         let weak = || Arc::downgrade(&session);
         let mut state = session.state.lock();
         if let Some(due) = will_due {
@@ -208,15 +208,7 @@ impl Core {
     }
 
     fn restore_subscription(&self, session: &Arc<Session>, row: &SubscriptionRow) {
-        let queues = self.config.load().mqtt.queue_subscriptions;
-        let parsed = if queues {
-            Filter::parse_with_queue(&row.filter)
-        } else {
-            Filter::parse(&row.filter)
-        };
-        // What was accepted once is kept, whatever the settings have become.
-        let plain = || TopicFilter::new(&row.filter).map(Filter::Plain);
-        let Ok(filter) = parsed.or_else(|_| plain()) else {
+        let Ok(filter) = self.accepted_filter(&row.filter) else {
             tracing::warn!(event = "subscription_unreadable", client = %session.client_id, filter = &*row.filter);
             return;
         };
@@ -225,5 +217,15 @@ impl Core {
         if self.router.subscribe(filter, subscription).first_local {
             self.cluster.interest(filter.topic_filter().as_str(), true);
         }
+    }
+
+    /// A filter that a session has subscribed to: what was accepted once is kept, whatever the settings have become.
+    pub(crate) fn accepted_filter<'a>(&self, text: &'a str) -> Result<Filter<'a>, TopicError> {
+        let parsed = if self.config.load().mqtt.queue_subscriptions {
+            Filter::parse_with_queue(text)
+        } else {
+            Filter::parse(text)
+        };
+        parsed.or_else(|_| TopicFilter::new(text).map(Filter::Plain))
     }
 }

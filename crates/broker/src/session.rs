@@ -19,7 +19,7 @@ use martlet_storage::{Message, MessageHead, MessageId, SessionId, Timestamp, Wil
 
 use crate::{
     attachment::{Attachment, Kick},
-    hooks::{Authorizer, Identity, Origin},
+    hooks::Identity,
     router,
     subscriptions::Subscriptions,
     sync::Mutex,
@@ -265,24 +265,6 @@ impl Session {
             .unwrap_or(false)
     }
 
-    /// Asks whether what is queued for a client that is away must be judged; who it is is remembered only then.
-    pub(crate) fn judge_away(&self, authorizer: &dyn Authorizer) {
-        let username = self.state.lock().username.clone();
-        let Some(rights) = authorizer.rights_of(&self.client_id, username.as_deref()) else {
-            return;
-        };
-        let identity = Identity {
-            client_id: Arc::clone(&self.client_id),
-            username,
-            origin: Origin::away(),
-            rights,
-        };
-        if authorizer.judges_deliveries(&identity) {
-            self.identity.store(Some(Arc::new(identity)));
-            self.set_judged(true);
-        }
-    }
-
     /// The client is away: forgets who it was, unless a will or a delivery is still to be judged.
     pub(crate) fn forget_identity(&self) {
         if !self.is_judged() && self.state.lock().will.is_none() {
@@ -291,7 +273,8 @@ impl Session {
     }
 
     pub(crate) fn set_judged(&self, judged: bool) {
-        self.judged.store(judged, Ordering::Relaxed);
+        // Whoever overwrites what was set after rights had changed sees that they have.
+        self.judged.swap(judged, Ordering::AcqRel);
     }
 
     pub(crate) fn is_judged(&self) -> bool {

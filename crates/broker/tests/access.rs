@@ -387,6 +387,54 @@ fn a_reload_changes_the_rights_of_those_who_are_connected() {
 }
 
 #[test]
+fn subscriptions_that_rights_no_longer_cover_bring_what_they_still_permit() {
+    let all = vec![user("ann", "#"), user("bob", "t/#")];
+    run(users(all), async |ground: Ground| {
+        let mut ann = logged_in(&ground, "ann").await;
+        let mut bob = logged_in(&ground, "bob").await;
+        let lasting = PropsBuf::new().with(Property::SessionExpiry(1_000));
+        let away = Connect {
+            client_id: "away",
+            clean_start: false,
+            props: lasting.as_props(),
+            ..login("bob", "secret")
+        };
+        let mut sleeper = ground.stream();
+        assert_eq!(sleeper.connect(&away).await, ACCEPTED);
+        for client in [&mut bob, &mut sleeper] {
+            client.subscribe("t/#").await;
+        }
+        let mut say = async |payload: &'static str| {
+            for topic in ["t/secret/1", "t/open"] {
+                let payload = format!("{topic} {payload}");
+                ann.publish(&publish(topic, QoS::AtLeastOnce, payload.as_bytes()))
+                    .await;
+            }
+        };
+        sleeper.leave().await;
+        ground.reload(|config| config.users[1].rights.subscribe = list("t/open"));
+        say("narrowed").await;
+        assert_eq!(bob.messages().await, ["t/open narrowed"]);
+        // The rights of the one who is away were narrowed as well, and are when it is back.
+        let mut sleeper = ground.stream();
+        assert_eq!(sleeper.connect(&away).await, ACCEPTED);
+        assert_eq!(sleeper.messages().await, ["t/open narrowed"]);
+        say("again").await;
+        assert_eq!(bob.messages().await, ["t/open again"]);
+        assert_eq!(sleeper.messages().await, ["t/open again"]);
+        ground.reload(|config| {
+            config.users.pop();
+        });
+        say("gone").await;
+        assert_eq!(bob.told().await, Told::Nothing);
+        assert_eq!(sleeper.told().await, Told::Nothing);
+        ground.reload(|config| config.users.push(user("bob", "t/#")));
+        say("back").await;
+        assert_eq!(bob.messages().await, ["t/secret/1 back", "t/open back"]);
+    });
+}
+
+#[test]
 fn wrong_users_are_refused_by_key_and_leave_the_old_ones() {
     run(users(vec![user("ann", "#")]), async |ground: Ground| {
         let mut config = (*ground.broker.config()).clone();

@@ -175,6 +175,11 @@ impl Authorizer for StaticAuth {
             .is_some_and(|access| access.may_receive(topic))
     }
 
+    fn keeps_subscription(&self, who: &Identity, filter: &str) -> bool {
+        self.access(who)
+            .is_some_and(|access| access.may_subscribe(filter))
+    }
+
     fn rights_of(&self, _client_id: &str, username: Option<&str>) -> Option<u32> {
         // A name that only a certificate vouched for has the rights of everybody.
         let place = username.and_then(|name| self.places.get(name));

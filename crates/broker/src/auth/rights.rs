@@ -9,7 +9,7 @@ use martlet_topic::{TopicFilter, TopicName};
 use crate::{ConfigError, config::Rights};
 
 /// The compiled rights of one identity.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Access {
     publish: FilterSet,
     subscribe: FilterSet,
@@ -36,9 +36,14 @@ impl Access {
         })
     }
 
-    /// Nothing at all: the rights of a user who is no longer in the configuration.
+    /// Nothing at all: the rights of a user who is no longer in the configuration. Deliveries are judged: what was
+    /// subscribed to before brings nothing any more.
     pub(super) fn none() -> Self {
-        Self::default()
+        Self {
+            publish: FilterSet::default(),
+            subscribe: FilterSet::default(),
+            judges_deliveries: true,
+        }
     }
 
     pub(super) fn may_publish(&self, topic: &str) -> bool {
@@ -292,7 +297,7 @@ mod tests {
     fn no_rights_permit_nothing() {
         let none = Access::none();
         assert!(!none.may_publish("a") && !none.may_subscribe("a") && !none.may_receive("a"));
-        assert!(!none.judges_deliveries());
+        assert!(none.judges_deliveries());
     }
 
     #[test]

@@ -1,6 +1,9 @@
 //! SUBSCRIBE and UNSUBSCRIBE: each filter judged on its own, inserted, then its retained messages.
 
-use std::{num::NonZeroU32, sync::Arc};
+use std::{
+    num::NonZeroU32,
+    sync::{Arc, atomic::Ordering},
+};
 
 use martlet_codec::{
     Frame, Packet, PacketBuf, Property, Props, PropsBuf, QoS, ReasonCode, ReasonCodes,
@@ -87,6 +90,7 @@ impl<S: ByteStream> Connection<S> {
             )
             .into());
         }
+        let generation = self.core.access_generation.load(Ordering::Acquire);
         let mut decisions = Vec::with_capacity(subscribe.filters.len());
         for (text, options) in &subscribe.filters {
             decisions.push(self.judge(text, options)?);
@@ -101,6 +105,10 @@ impl<S: ByteStream> Connection<S> {
             };
             let grants: Vec<Grant> = decisions.into_iter().filter_map(ready).collect();
             self.granted_subscribe(subscribe, &grants)?;
+            if self.core.access_generation.load(Ordering::Acquire) != generation {
+                // A reload in between did not see the new subscriptions.
+                self.core.judge_anew(&self.session);
+            }
             return Ok(Flow::Continue);
         }
         let packet = PacketBuf::from_packet(&Packet::Subscribe(*subscribe), self.version)

@@ -221,6 +221,36 @@ async fn what_a_client_must_not_receive_is_not_queued_while_it_is_away() {
 }
 
 #[tokio::test]
+async fn a_stored_subscription_that_rights_no_longer_cover_brings_what_they_permit() {
+    let storage = MemoryStorage::default();
+    let broker = start(&storage, 0);
+    sleeper(&broker, "sleeper", "t/#", QoS::AtLeastOnce).await;
+    let mut narrow = quiet();
+    narrow.anonymous.rights.subscribe = vec!["t/open".into()];
+    let after = Broker::builder()
+        .config(narrow)
+        .store(crashed(&storage), CommitOptions::default())
+        .expect("the store can be read")
+        .start()
+        .expect("sound settings");
+    let mut publisher = connected(&after, "publisher", true).await;
+    let mut publish_both = async |first| {
+        for (id, topic) in [(first, "t/secret"), (first + 1, "t/open")] {
+            send(&mut publisher, publish(topic, topic, QoS::AtLeastOnce, id)).await;
+            expect_ack(&mut publisher, AckKind::PubAck, id).await;
+        }
+    };
+    publish_both(1).await;
+    let mut sleeper = resumed(&after, "sleeper").await;
+    for next in [3, 5] {
+        let (id, _, text) = delivery(&mut sleeper).await;
+        assert_eq!(text, "t/open");
+        send(&mut sleeper, ack(AckKind::PubAck, id)).await;
+        publish_both(next).await;
+    }
+}
+
+#[tokio::test]
 async fn a_body_that_is_damaged_in_the_store_costs_one_message() {
     let storage = MemoryStorage::default();
     let broker = start(&storage, 0);
