@@ -295,6 +295,73 @@ fn hup_changes_listeners_that_stay() {
 }
 
 #[test]
+fn hup_moves_a_listener_to_the_port_of_another_that_goes() {
+    let directory = directory();
+    let file = directory.path().join("martlet.toml");
+    let write = |listeners: &[(&str, &str, u16)]| {
+        let tables: Vec<String> = listeners
+            .iter()
+            .map(|(id, scheme, port)| {
+                format!("[[listeners]]\nid = \"{id}\"\nurl = \"{scheme}://127.0.0.1:{port}\"\n")
+            })
+            .collect();
+        std::fs::write(&file, tables.concat()).expect("written");
+    };
+    write(&[("one", "tcp", 0)]);
+    let mut broker = Running::start(&mut martlet(directory.path()));
+    let line = broker.line("listening id=one url=tcp://127.0.0.1:");
+    let port: u16 = line
+        .rsplit(':')
+        .next()
+        .expect("a port")
+        .parse()
+        .expect("one");
+    broker.line("ready");
+    let publish = |scheme: &str| {
+        let url = format!("{scheme}://127.0.0.1:{port}/a");
+        run(martlet(directory.path()).args(["pub", "-L", &url, "-t", "a", "-m", "x"])).code
+    };
+
+    // Its own former self is in the way.
+    write(&[("one", "tcp", port)]);
+    broker.signal("HUP");
+    broker.line("listener changed");
+    broker.line("reloaded");
+    assert_eq!(publish("mqtt"), Some(0));
+
+    write(&[("two", "ws", port)]);
+    broker.signal("HUP");
+    broker.line("listener opened");
+    broker.line("listener closed");
+    broker.line("reloaded");
+    assert_eq!(publish("ws"), Some(0));
+
+    // What had to go for a change that fails comes back.
+    let other = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let taken = other.local_addr().expect("bound").port();
+    write(&[("three", "tcp", port), ("four", "tcp", taken)]);
+    broker.signal("HUP");
+    let line = broker.line("reload refused");
+    assert!(
+        line.contains("listener four") && line.contains("; help: `ss"),
+        "{line}"
+    );
+    assert_eq!(publish("ws"), Some(0));
+}
+
+#[test]
+fn hup_does_not_go_on_without_the_file() {
+    let directory = directory();
+    let file = directory.path().join("martlet.toml");
+    std::fs::write(&file, "[[listeners]]\nurl = \"tcp://127.0.0.1:0\"\n").expect("written");
+    let mut broker = Running::start(&mut martlet(directory.path()));
+    broker.line("ready");
+    std::fs::remove_file(&file).expect("removed");
+    broker.signal("HUP");
+    broker.line("reload refused, nothing has changed: martlet.toml is gone");
+}
+
+#[test]
 fn json_is_json_from_the_first_line_to_the_last() {
     let directory = directory();
     let mut broker = Running::start(martlet(directory.path()).args([

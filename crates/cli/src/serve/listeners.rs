@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::time::Duration;
 
 use martlet_broker::Broker;
 use martlet_transport::{BindError, Inherited, ListenAddress, TlsError};
@@ -46,6 +47,22 @@ fn advice(port: u16, error: &BindError) -> String {
         _ => String::new(),
     }
 }
+
+impl ListenError {
+    /// For the log, whose entries have one line.
+    pub fn in_a_line(&self) -> String {
+        self.to_string().replace("\n ", ";")
+    }
+
+    fn is_in_use(&self) -> bool {
+        matches!(self, Self::Bind { source, .. }
+            if source.io().map(io::Error::kind) == Some(io::ErrorKind::AddrInUse))
+    }
+}
+
+/// A listener that was closed gives its port back within moments: how often, and how far apart, that is tried.
+const PORT_ATTEMPTS_MAX: usize = 100;
+const PORT_ATTEMPT_EVERY: Duration = Duration::from_millis(10);
 
 /// The listeners that are open, by id, with the settings they were opened with.
 #[derive(Debug, Default)]
@@ -134,7 +151,8 @@ impl Listeners {
     }
 
     /// Opens what is new, closes what is gone, and changes what stays; connections go on. New ones are opened first, so
-    /// that a failure there leaves everything as it was. A listener that cannot be changed stays as it was.
+    /// that a failure there leaves everything as it was; only a listener whose port one of them needs goes before. A
+    /// listener that cannot be changed stays as it was.
     ///
     /// # Errors
     /// The first new listener that could not be opened.
@@ -146,20 +164,30 @@ impl Listeners {
         let wanted = with_ids(listeners);
         let mut change = Change::default();
         let mut new = Self::default();
+        let mut displaced = Vec::new();
         for (id, listener) in &wanted {
             if self.open.contains_key(id) {
                 continue;
             }
-            match new.open(broker, id, listener).await {
+            let mut result = new.open(broker, id, listener).await;
+            if let Some(former) = self.in_the_way(id, listener, &wanted, &result) {
+                displaced.extend(self.close(broker, &former));
+                result = new.open_soon(broker, id, listener).await;
+            }
+            match result {
                 Ok(()) => change.opened.push(id.clone()),
                 Err(error) => {
                     for id in new.open.keys() {
                         broker.close_listener(id);
                     }
+                    for (id, listener) in displaced {
+                        self.come_back(broker, &id, &listener).await;
+                    }
                     return Err(error);
                 }
             }
         }
+        change.closed = displaced.into_iter().map(|(id, _)| id).collect();
         let gone: Vec<String> = self
             .open
             .keys()
@@ -167,8 +195,7 @@ impl Listeners {
             .cloned()
             .collect();
         for id in gone {
-            broker.close_listener(&id);
-            self.open.remove(&id);
+            self.close(broker, &id);
             change.closed.push(id);
         }
         for (id, listener) in &wanted {
@@ -176,7 +203,7 @@ impl Listeners {
                 Some((before, _)) if before != listener => {}
                 _ => continue,
             }
-            match self.change_one(broker, id, listener).await {
+            match self.change_one(broker, id, listener, &wanted).await {
                 Ok(true) => change.changed.push(id.clone()),
                 Ok(false) => change.needs_restart.push(id.clone()),
                 Err(error) => change.failed.push((id.clone(), error)),
@@ -193,6 +220,7 @@ impl Listeners {
         broker: &Broker,
         id: &str,
         listener: &Listener,
+        wanted: &[(String, Listener)],
     ) -> Result<bool, ListenError> {
         let Some((before, _)) = self.open.get_mut(id) else {
             return Ok(false);
@@ -223,8 +251,75 @@ impl Listeners {
             return Ok(false);
         }
         self.order.retain(|other| other != id);
-        self.open(broker, id, listener).await.map(|()| true)
+        let mut result = self.open(broker, id, listener).await;
+        if let Some(former) = self.in_the_way(id, listener, wanted, &result)
+            && let Some((former, before)) = self.close(broker, &former)
+        {
+            result = self.open_soon(broker, id, listener).await;
+            if result.is_err() {
+                self.come_back(broker, &former, &before).await;
+            }
+        }
+        result.map(|()| true)
     }
+
+    fn close(&mut self, broker: &Broker, id: &str) -> Option<(String, Listener)> {
+        broker.close_listener(id);
+        let (listener, _) = self.open.remove(id)?;
+        Some((id.to_owned(), listener))
+    }
+
+    /// The listener that keeps this one from its port, if that is its own former self, or one that is to go.
+    fn in_the_way(
+        &self,
+        id: &str,
+        listener: &Listener,
+        wanted: &[(String, Listener)],
+        result: &Result<(), ListenError>,
+    ) -> Option<String> {
+        let is_in_use = result.as_ref().is_err_and(ListenError::is_in_use);
+        let port = tcp_port(listener).filter(|_| is_in_use)?;
+        let mut ours = self.open.iter();
+        ours.find(|(other, (_, former))| {
+            let goes = *other == id || !wanted.iter().any(|(wanted, _)| wanted == *other);
+            goes && former.address.scheme() != "quic" && former.bound.port() == port
+        })
+        .map(|(other, _)| other.clone())
+    }
+
+    /// Opens a listener where another has just been closed.
+    async fn open_soon(
+        &mut self,
+        broker: &Broker,
+        id: &str,
+        listener: &Listener,
+    ) -> Result<(), ListenError> {
+        for _ in 1..PORT_ATTEMPTS_MAX {
+            match self.open(broker, id, listener).await {
+                Err(error) if error.is_in_use() => tokio::time::sleep(PORT_ATTEMPT_EVERY).await,
+                result => return result,
+            }
+        }
+        self.open(broker, id, listener).await
+    }
+
+    /// Opens again what had to go for nothing.
+    async fn come_back(&mut self, broker: &Broker, id: &str, listener: &Listener) {
+        if let Err(error) = self.open_soon(broker, id, listener).await {
+            tracing::error!(
+                listener = id,
+                "listener {id} is closed: {}",
+                error.in_a_line()
+            );
+        }
+    }
+}
+
+/// The TCP port of a listener. Not of QUIC, whose connections keep its socket.
+fn tcp_port(listener: &Listener) -> Option<u16> {
+    let address: ListenAddress = listener.url.parse().ok()?;
+    let at = address.host_port()?;
+    (at.port != 0 && address.scheme() != "quic").then_some(at.port)
 }
 
 /// What a socket occupies.

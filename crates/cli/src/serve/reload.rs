@@ -8,7 +8,7 @@ use crate::config::{Loaded, load};
 use crate::logging::LogHandle;
 
 /// Keys, or tables by their names, that are looked at only when the process starts.
-const AT_START: [&str; 9] = [
+const AT_START: [&str; 10] = [
     "pid_file",
     "log.format",
     "storage.backend",
@@ -18,6 +18,7 @@ const AT_START: [&str; 9] = [
     "storage.fsync_interval",
     "storage.reserve",
     "acme",
+    "worker_threads",
 ];
 
 /// Reads the configuration again and applies it; returns the one that is in force afterwards.
@@ -38,6 +39,17 @@ pub async fn reload(
             return before;
         }
     };
+    // Going on with the defaults would take everybody's users away.
+    if let Some(file) = &before.file
+        && after.file.as_ref() != Some(file)
+        && !file.exists()
+    {
+        tracing::error!(
+            "reload refused, nothing has changed: {} is gone",
+            file.display()
+        );
+        return before;
+    }
     // The same names may stand for new certificates.
     let reading = broker.clone();
     let read = tokio::task::spawn_blocking(move || reading.reload_certificates()).await;
@@ -56,10 +68,7 @@ pub async fn reload(
         return before;
     }
     if let Err(error) = listeners_then_broker(&before, &after, broker, listeners).await {
-        tracing::error!(
-            "reload refused, nothing has changed: {}",
-            error.replace("\n ", ";")
-        );
+        tracing::error!("reload refused, nothing has changed: {}", error);
         return before;
     }
     log.set_level(&after.settings.program.log.level);
@@ -122,16 +131,47 @@ async fn listeners_then_broker(
                 );
             }
             for (id, error) in change.failed {
-                tracing::error!(listener = id, "listener {id} stays as it was: {error}");
+                tracing::error!(
+                    listener = id,
+                    "listener {id} stays as it was: {}",
+                    error.in_a_line()
+                );
             }
             Ok(())
         }
         Err(error) => {
+            let error = error.in_a_line();
             let back = broker.reload(before.settings.broker.clone());
             Err(match back {
-                Ok(()) => error.to_string(),
+                Ok(()) => error,
                 Err(worse) => format!("{error}; and the former settings are refused: {worse}"),
             })
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_reference_leaves_to_the_next_start_is_said_to_wait() {
+        let mut key = "";
+        let mut checked = 0;
+        for line in include_str!("../../configuration.md").lines() {
+            if let Some(rest) = line.strip_prefix("### `") {
+                key = rest.trim_end_matches('`');
+            }
+            // Listeners say so by themselves, and tables are told by their names.
+            if line.contains("Reload: next start.") && !key.starts_with("listeners[]") {
+                let table = key.split('.').next().unwrap_or_default();
+                assert!(
+                    AT_START.contains(&key) || AT_START.contains(&table),
+                    "{key}"
+                );
+                checked += 1;
+            }
+        }
+        assert!(checked >= AT_START.len(), "{checked}");
     }
 }
