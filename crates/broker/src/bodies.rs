@@ -52,12 +52,12 @@ impl Core {
                     Ok(()) => {}
                     // It will not become whole by asking again, and those behind it must not wait for it for ever.
                     Err(StorageError::Corrupt(damage)) => {
-                        tracing::error!(event = "body_damaged", client = %session.client_id, message = id.get(), %damage, "a queued message is damaged in the store and is given up");
+                        tracing::error!(event = "body_damaged", client = &*session.client_id, message = id.get(), %damage, "a queued message is damaged in the store and is given up");
                         bodies.push((id, None));
                     }
                     Err(error) => {
                         // The store stays the only one who has them; the next connection asks again.
-                        tracing::error!(event = "bodies_unread", client = %session.client_id, %error, "queued messages cannot be read");
+                        tracing::error!(event = "bodies_unread", client = &*session.client_id, %error, "queued messages cannot be read");
                         return;
                     }
                 }
@@ -81,7 +81,7 @@ impl Core {
             });
             for (id, reason) in effects.dropped_stored {
                 counters.dropped(reason);
-                tracing::error!(event = "body_lost", client = %session.client_id, message = id.get(), ?reason, "a queued message is not in the store");
+                tracing::error!(event = "body_lost", client = &*session.client_id, message = id.get(), ?reason, "a queued message is not in the store");
             }
             if let Some(Some(owner)) = woken {
                 owner.wake();

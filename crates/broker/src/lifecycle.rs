@@ -236,7 +236,11 @@ impl Core {
         }
         // The owner cannot be reached, or waits for a store that has stalled. What the end of its connection means for
         // will and session holds all the same, and its epoch is over, so it can do nothing more to the session.
-        tracing::error!(event = "takeover_forced", client = %old.client_id, "the old connection did not let go in time");
+        tracing::error!(
+            event = "takeover_forced",
+            client = &*old.client_id,
+            "the old connection did not let go in time"
+        );
         let epoch = old.with_outbox(|outbox| outbox.epoch);
         let forced = epoch.is_some_and(|epoch| self.detach(old, epoch, true, None));
         if !forced && old.is_connected() {
@@ -377,7 +381,12 @@ impl Core {
                 .publish(&identity, &will.topic, will.qos, will.retain);
             // A decision that takes time was made at CONNECT as well; a will must not wait for a foreign service.
             if let Decision::Ready(false) = decision {
-                tracing::warn!(event = "will_denied", client = %session.client_id, topic = %will.topic, "will not published: not authorized");
+                tracing::warn!(
+                    event = "will_denied",
+                    client = &*session.client_id,
+                    topic = &*will.topic,
+                    "will not published: not authorized"
+                );
                 self.submit(gone);
                 return;
             }
@@ -459,7 +468,7 @@ impl Core {
                     return;
                 };
                 if session.state.lock().generation == *generation && !session.is_connected() {
-                    tracing::debug!(event = "session_expired", client = %session.client_id);
+                    tracing::debug!(event = "session_expired", client = &*session.client_id);
                     self.counters.event(Event::SessionExpired);
                     self.end_session(&claim, &session);
                 }

@@ -209,7 +209,11 @@ impl Core {
 
     fn restore_subscription(&self, session: &Arc<Session>, row: &SubscriptionRow) {
         let Ok(filter) = self.accepted_filter(&row.filter) else {
-            tracing::warn!(event = "subscription_unreadable", client = %session.client_id, filter = &*row.filter);
+            tracing::warn!(
+                event = "subscription_unreadable",
+                client = &*session.client_id,
+                filter = &*row.filter
+            );
             return;
         };
         let id = row.subscription_id.and_then(NonZeroU32::new);

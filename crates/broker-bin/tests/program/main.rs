@@ -10,6 +10,7 @@ mod commands;
 mod counters;
 mod doors;
 mod redis;
+mod refusals;
 mod rocksdb;
 mod serve;
 mod support;

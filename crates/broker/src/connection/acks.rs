@@ -233,7 +233,7 @@ impl<S: ByteStream> Connection<S> {
         core.after(&self.session, &mut sink.effects, &mut sink.counts);
         match acked {
             Some(Some(Ok(Acked::Unknown))) => {
-                tracing::debug!(event = "ack_unknown", client = %self.session.client_id, kind = ?ack.kind, packet_id = ack.id.get());
+                tracing::debug!(event = "ack_unknown", client = &*self.session.client_id, kind = ?ack.kind, packet_id = ack.id.get());
                 Ok(())
             }
             Some(Some(Ok(_))) => Ok(()),

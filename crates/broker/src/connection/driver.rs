@@ -816,7 +816,11 @@ pub(super) fn stream_end(error: &std::io::Error) -> End {
 impl Core {
     /// Lets go of a session whose connection's task panicked, and ends it.
     pub(crate) fn abandon(&self, session: &Arc<Session>, epoch: u64) {
-        tracing::error!(event = "connection_panicked", client = %session.client_id, "internal error; the session is ended");
+        tracing::error!(
+            event = "connection_panicked",
+            client = &*session.client_id,
+            "internal error; the session is ended"
+        );
         session.state.lock().expiry_secs = 0;
         self.detach(session, epoch, true, Some(0));
     }

@@ -22,7 +22,7 @@ use crate::{
     config::Config,
     core::Core,
     counters::{Event, Limit},
-    hooks::{ConnectRequest, Decision, Identity, Origin},
+    hooks::{ConnectRequest, Decision, Identity},
     lifecycle::{Attach, Attached},
     session::Will,
 };
@@ -88,7 +88,7 @@ pub(crate) async fn run<S: ByteStream>(
             Refused::Silently("no complete CONNECT within limits.connect_timeout".into())
         }
     };
-    refuse(&core, stream, &arrival.origin, refused, &bytes).await;
+    refuse(&core, stream, &arrival, refused, &bytes).await;
     None
 }
 
@@ -115,10 +115,8 @@ async fn read_connect<S: ByteStream>(
             Ok(read) => core.counters.bytes_received(read),
             Err(error) => return Err(Refused::Silently(error.to_string())),
         }
-        if bytes.first().is_some_and(|first| first >> 4 != 1) {
-            return Err(Refused::Silently(
-                "the first packet is not CONNECT [MQTT-3.1.0-1]".into(),
-            ));
+        if let Some(what) = no_connect(bytes) {
+            return Err(Refused::Silently(what.into()));
         }
         match split(bytes, max) {
             Ok(Split::Frame(frame)) => {
@@ -141,6 +139,16 @@ async fn read_connect<S: ByteStream>(
             }
             Err(error) => return Err(Refused::Silently(error.to_string())),
         }
+    }
+}
+
+/// What the first bytes are, where they are no CONNECT.
+fn no_connect(bytes: &[u8]) -> Option<&'static str> {
+    match bytes {
+        [0x16, 3, ..] => Some("it speaks TLS, which needs a tls:// listener"),
+        [b'G', b'E', b'T', b' ', ..] => Some("it speaks HTTP, which needs a ws:// listener"),
+        [first, ..] if first >> 4 != 1 => Some("the first packet is not CONNECT [MQTT-3.1.0-1]"),
+        _ => None,
     }
 }
 
@@ -601,10 +609,10 @@ fn enter<S: ByteStream>(
     session.saw_client(core.clock.now());
     tracing::info!(
         event = "client_connected",
-        client = %identity.client_id,
+        client = &*identity.client_id,
         user = identity.username.as_deref().unwrap_or_default(),
-        peer = %origin.peer,
-        listener = %origin.listener,
+        peer = &*origin.peer,
+        listener = &*origin.listener,
         version = ?version,
         clean = clean_start,
         keep_alive = keep_alive_secs,
@@ -654,7 +662,7 @@ fn enter<S: ByteStream>(
 async fn refuse<S: ByteStream>(
     core: &Core,
     mut stream: S,
-    origin: &Origin,
+    arrival: &Arrival,
     refused: Refused,
     bytes: &[u8],
 ) {
@@ -662,16 +670,32 @@ async fn refuse<S: ByteStream>(
         Refused::Silently(text) => text.as_str(),
         Refused::Told(_, violation) => violation.text.as_str(),
     };
-    let client = client_of(bytes);
     // Whoever did not even say CONNECT may come back as often as it likes, and must not fill the disk by it.
     let not_logged = match &refused {
         Refused::Silently(_) => core.strangers.lock().line(core.clock.now()),
         Refused::Told(..) => Some(0),
     };
     if let Some(not_logged) = not_logged {
+        let (peer, listener) = (&*arrival.origin.peer, &*arrival.origin.listener);
+        let connect = connect_of(bytes);
+        let client = connect.map_or("<unknown>", |connect| connect.client_id);
+        let user = (arrival.presented.username.as_deref())
+            .or(connect.and_then(|connect| connect.username))
+            .unwrap_or_default();
+        let named = if client.is_empty() {
+            "<unnamed>"
+        } else {
+            client
+        };
         tracing::warn!(
-            event = "connect_refused", client, peer = %origin.peer, listener = %origin.listener, reason = text, not_logged,
-            "Client {client} from {} refused: {text}", origin.peer,
+            event = "connect_refused",
+            client,
+            user,
+            peer,
+            listener,
+            reason = text,
+            not_logged,
+            "Client {named} from {peer} (u'{user}') refused: {text}",
         );
     }
     core.counters.connect_refused(match &refused {
@@ -719,11 +743,6 @@ fn connect_of(bytes: &[u8]) -> Option<Connect<'_>> {
         Ok(Split::Frame(frame)) => Connect::decode(frame).ok(),
         _ => None,
     }
-}
-
-/// The client id for the log, as far as it is known.
-fn client_of(bytes: &[u8]) -> &str {
-    connect_of(bytes).map_or("<unknown>", |connect| connect.client_id)
 }
 
 fn max_packet_of(bytes: &[u8]) -> usize {

@@ -193,9 +193,12 @@ impl<S: ByteStream> Connection<S> {
     fn tell(&self, wait: Wait, direction: &str) {
         let (client, key) = (&*self.session.client_id, key(wait, direction));
         tracing::warn!(
-            event = "rate_exceeded", client, peer = %self.identity.origin.peer,
+            event = "rate_exceeded",
+            client,
+            peer = &*self.identity.origin.peer,
             user = self.identity.username.as_deref().unwrap_or_default(),
-            listener = %self.identity.origin.listener, key,
+            listener = &*self.identity.origin.listener,
+            key,
             "Client {client} is slowed down: {key}"
         );
     }

@@ -230,14 +230,17 @@ impl<S: ByteStream> Connection<S> {
     /// A refused message: acknowledged with the reason in version 5, acknowledged plainly in version 3 [MQTT-3.3.5-2].
     fn refuse_publish(&mut self, publish: &Publish<'_>, refusal: &Violation) {
         if let Some(not_logged) = self.complaints.line(self.core.clock.now()) {
+            let (client, topic) = (&*self.session.client_id, publish.topic);
+            let reason = &*refusal.text;
             tracing::warn!(
                 event = "publish_refused",
-                client = %self.session.client_id,
+                client,
                 user = self.identity.username.as_deref().unwrap_or_default(),
-                peer = %self.identity.origin.peer,
-                topic = publish.topic,
-                reason = %refusal.text,
+                peer = &*self.identity.origin.peer,
+                topic,
+                reason,
                 not_logged,
+                "Client {client} cannot publish to {topic}: {reason}"
             );
         }
         let Some(id) = publish.id else { return };

@@ -255,14 +255,16 @@ impl<S: ByteStream> Connection<S> {
                         self.core.counters.event(Event::SubscribeDenied);
                     }
                     if let Some(not_logged) = self.complaints.line(self.core.clock.now()) {
+                        let client = &*self.session.client_id;
                         tracing::warn!(
                             event = "subscribe_refused",
-                            client = %self.session.client_id,
+                            client,
                             user = self.identity.username.as_deref().unwrap_or_default(),
-                            peer = %self.identity.origin.peer,
+                            peer = &*self.identity.origin.peer,
                             filter = text,
                             reason = reason_text,
                             not_logged,
+                            "Client {client} cannot subscribe to {text}: {reason_text}"
                         );
                     }
                     words.get_or_insert(reason_text);

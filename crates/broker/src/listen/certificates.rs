@@ -26,8 +26,11 @@ pub(super) async fn watch(open: Weak<Open>) {
         if days <= WARN_DAYS && warned != Some(days) {
             warned = Some(days);
             tracing::warn!(
-                event = "certificate_expires", listener = %open.id, days,
-                "the certificate of listener {} expires in {days} days", open.id
+                event = "certificate_expires",
+                listener = &*open.id,
+                days,
+                "the certificate of listener {} expires in {days} days",
+                open.id
             );
         }
         // Files may be on a slow disk.

@@ -226,7 +226,7 @@ async fn accept_loop(core: Arc<Core>, mut listener: Listener, open: Arc<Open>) {
             // Nothing is wrong with the listener.
             Err(error) if is_peer_gone(&error) => continue,
             Err(error) => {
-                tracing::warn!(event = "accept_failed", listener = %open.id, %error, "cannot accept: {error}");
+                tracing::warn!(event = "accept_failed", listener = &*open.id, %error, "cannot accept: {error}");
                 if is_fd_exhaustion(&error) && reserve.release() {
                     // One descriptor was kept back: accept with it and close at once, so that those who wait hear
                     // something instead of staying in the backlog.
@@ -311,8 +311,15 @@ impl Open {
         core.counters.event(Event::SocketRefused);
         if let Some(untold) = self.gate.tell(Instant::now()) {
             tracing::warn!(
-                event = "connection_closed", peer = %origin.peer, listener = %self.id, key = closed.key(), untold,
-                "connection from {} closed at once: {} of listener {}", origin.peer, closed.key(), self.id
+                event = "connection_closed",
+                peer = &*origin.peer,
+                listener = &*self.id,
+                key = closed.key(),
+                untold,
+                "connection from {} closed at once: {} of listener {}",
+                origin.peer,
+                closed.key(),
+                self.id
             );
         }
     }
@@ -391,7 +398,7 @@ async fn establish_in_time(
 fn tell_failed(open: &Open, origin: &Origin, error: &EstablishError) {
     if let Some(untold) = open.gate.tell(Instant::now()) {
         tracing::info!(
-            event = "establish_failed", peer = %origin.peer, listener = %origin.listener, %error, untold,
+            event = "establish_failed", peer = &*origin.peer, listener = &*origin.listener, %error, untold,
             "{} refused: {error}", origin.peer
         );
     }
@@ -466,8 +473,11 @@ impl Core {
         if taken >= max {
             self.counters.limit(Limit::ConnectionsMax);
             tracing::warn!(
-                event = "connection_refused", peer = %origin.peer, listener = %origin.listener,
-                "connection from {} refused: limits.connections_max ({max})", origin.peer
+                event = "connection_refused",
+                peer = &*origin.peer,
+                listener = &*origin.listener,
+                "connection from {} refused: limits.connections_max ({max})",
+                origin.peer
             );
             return None;
         }

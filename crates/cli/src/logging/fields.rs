@@ -81,8 +81,16 @@ impl Visit for Text<'_> {
         }
     }
 
+    /// With quotes where a space would let the value end too early.
     fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
-        self.field(field, |writer| write!(Unmoving(writer), "{value:?}"));
+        if is_message(field) {
+            return self.field(field, |writer| write!(Unmoving(writer), "{value:?}"));
+        }
+        let text = format!("{value:?}");
+        if text.contains(' ') {
+            return self.record_str(field, &text);
+        }
+        self.field(field, |writer| Unmoving(writer).write_str(&text));
     }
 }
 
@@ -170,9 +178,10 @@ mod tests {
             || tracing::error!(%error, "no"),
             "ERROR no error=disk\\nfull\n",
         );
+        let error = io::Error::other("disk full");
         check(
-            || tracing::error!(list = ?["a", "b"]),
-            "ERROR list=[\"a\", \"b\"]\n",
+            || tracing::error!(%error, kind = ?error.kind(), "no"),
+            "ERROR no error=\"disk full\" kind=Other\n",
         );
     }
 
@@ -185,7 +194,7 @@ mod tests {
         );
         check(
             || tracing::info!(%client),
-            " INFO client=x\\u{1b}[2J\\r\\nINFO y\\u{9b}z\n",
+            " INFO client=\"x\\u{1b}[2J\\r\\nINFO y\\u{9b}z\"\n",
         );
     }
 }
