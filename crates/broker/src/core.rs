@@ -19,7 +19,7 @@ use crate::{
     clock::{Clock, Spawner},
     config::{Config, DeliveryMode, QueueOverflow},
     connection::Complaints,
-    counters::{Counters, Event, Gauge, Limit, Loads, Snapshot},
+    counters::{Counters, Event, Limit, Loads, Snapshot},
     directory::Directory,
     flapping::Flapping,
     hooks::{Authenticator, Authorizer, ClusterPort, Hooks},
@@ -534,43 +534,6 @@ impl Core {
     /// The counters now.
     pub(crate) fn snapshot(&self) -> Snapshot {
         self.counters.snapshot()
-    }
-
-    /// The counters now, with all gauges and what the store counts. Takes a look at every session.
-    pub(crate) fn full_snapshot(&self) -> Snapshot {
-        self.take_stock();
-        let mut snapshot = self.snapshot();
-        snapshot.store = self.committer.stats();
-        snapshot
-    }
-
-    /// Brings the gauges that nobody counts on the way up to date: what sessions hold, what is retained.
-    fn take_stock(&self) {
-        let (mut inflight, mut queued, mut queued_bytes, mut wills) = (0, 0, 0, 0);
-        for session in self.directory.sessions() {
-            let counts = session
-                .with_outbox(|outbox| outbox.half.counts())
-                .unwrap_or_default();
-            inflight += counts.inflight;
-            queued += counts.queued;
-            queued_bytes += counts.queued_bytes;
-            wills += usize::from(session.state.lock().will.is_some());
-        }
-        let router = self.router.counts();
-        for (gauge, value) in [
-            (Gauge::Sockets, self.connections.load(Ordering::Relaxed)),
-            (Gauge::Inflight, inflight),
-            (Gauge::QueuedMessages, queued),
-            (Gauge::QueuedBytes, queued_bytes),
-            (Gauge::Wills, wills),
-            (Gauge::Sessions, self.directory.len()),
-            (Gauge::Subscriptions, router.subscriptions + router.shared),
-            (Gauge::SharedSubscriptions, router.shared),
-            (Gauge::RetainedMessages, self.retained.count()),
-            (Gauge::RetainedBytes, size(self.retained.bytes())),
-        ] {
-            self.counters.set_gauge(gauge, value as u64);
-        }
     }
 }
 

@@ -179,14 +179,18 @@ impl Directory {
         shard.get(client_id, hash)?.session.clone()
     }
 
-    /// Every session as it is now; shards are copied one by one.
-    pub(crate) fn sessions(&self) -> Vec<Arc<Session>> {
-        let mut all = Vec::with_capacity(self.len());
-        for shard in &self.shards {
+    /// Every session, shard by shard; each is copied when its turn comes.
+    pub(crate) fn shards(&self) -> impl Iterator<Item = Vec<Arc<Session>>> {
+        self.shards.iter().map(|shard| {
             let shard = shard.lock();
-            all.extend(shard.0.iter().filter_map(|entry| entry.session.clone()));
-        }
-        all
+            let sessions = shard.0.iter().filter_map(|entry| entry.session.clone());
+            sessions.collect()
+        })
+    }
+
+    /// Every session.
+    pub(crate) fn sessions(&self) -> impl Iterator<Item = Arc<Session>> {
+        self.shards().flatten()
     }
 
     /// Sessions, connected or not.

@@ -34,6 +34,7 @@ mod router;
 mod saving;
 mod session;
 mod spares;
+mod stock;
 mod subscriptions;
 mod sync;
 mod sys_topics;

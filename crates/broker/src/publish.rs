@@ -192,6 +192,9 @@ impl Core {
             let mut matched = false;
             for node in nodes {
                 let subscribers = node.subscribers();
+                if nodes.len() == 1 && subscribers.is_one() && !node.has_groups() {
+                    publication.expect_one();
+                }
                 for chunk in subscribers.chunks() {
                     for subscription in chunk {
                         matched |= self.deliver_to(publication, subscription, publisher, sink, now);
@@ -213,6 +216,10 @@ impl Core {
         self.keep_permitted(publication, sink);
         let recipients = std::mem::take(&mut sink.merge.recipients);
         let mut matched = !recipients.is_empty();
+        if !matched && nodes.len() == 1 {
+            // What is left is a share group, seldom two.
+            publication.expect_one();
+        }
         self.deliver_all(publication, &recipients, sink, now);
         sink.merge.recipients = recipients;
         sink.merge.clear();
@@ -364,6 +371,9 @@ impl Core {
         now: Timestamp,
     ) -> Lsn {
         let mut lsn = Lsn::ZERO;
+        if recipients.len() == 1 {
+            publication.expect_one();
+        }
         for recipient in recipients {
             let delivery = Delivery {
                 qos: recipient.qos,

@@ -108,7 +108,7 @@ async fn tick(core: Arc<Core>) {
         ticked = now;
         if published_at.is_none_or(|at| now.millis_since(at) >= interval) {
             published_at = Some(now);
-            publish_sys(&core, &mut last);
+            publish_sys(&core, &mut last).await;
         }
     }
 }
@@ -118,8 +118,8 @@ fn millis(duration: Duration) -> u64 {
 }
 
 /// Publishes what has changed; the rest stays retained.
-fn publish_sys(core: &Core, last: &mut HashMap<Cow<'static, str>, String>) {
-    let snapshot = core.full_snapshot();
+async fn publish_sys(core: &Core, last: &mut HashMap<Cow<'static, str>, String>) {
+    let snapshot = core.full_snapshot_in_turns().await;
     let topics = {
         let loads = core.loads.lock();
         sys_topics::render(&Facts {

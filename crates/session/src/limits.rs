@@ -19,6 +19,9 @@ pub struct OutboundLimits {
     pub encode_ahead_bytes: usize,
     /// Payloads from this size on are shared instead of copied. Default 1 KiB, where measured cost of both is equal.
     pub share_from_bytes: usize,
+    /// The same for QoS 0 with one receiver ([`Publication::expect_one`](crate::Publication::expect_one)), where sharing
+    /// takes an allocation that nobody else uses. Default 32 KiB, from where measured cost of both is equal.
+    pub share_one_from_bytes: usize,
     /// Queue QoS 0 for an offline session. Default false.
     pub queue_qos0: bool,
     /// What gives way when the queue is full. Default [`Overflow::DropOldest`].
@@ -40,6 +43,7 @@ impl Default for OutboundLimits {
             pending_bytes_max: 16 << 20,
             encode_ahead_bytes: 256 << 10,
             share_from_bytes: 1 << 10,
+            share_one_from_bytes: 32 << 10,
             queue_qos0: false,
             overflow: Overflow::DropOldest,
             inflight_expiry_secs: None,

@@ -45,6 +45,8 @@ pub struct Publication<'a> {
     message: Option<Message>,
     /// Which templates of `fan_out` are of this publication.
     built: [bool; 4],
+    /// One receiver is expected: nothing is made for sharing.
+    for_one: bool,
     fan_out: &'a mut FanOut,
 }
 
@@ -64,6 +66,7 @@ impl<'a> Publication<'a> {
             payload,
             message: None,
             built: [false; 4],
+            for_one: false,
             fan_out,
         }
     }
@@ -77,6 +80,7 @@ impl<'a> Publication<'a> {
             payload: message.payload(),
             message: Some(message.clone()),
             built: [false; 4],
+            for_one: false,
             fan_out,
         }
     }
@@ -86,6 +90,21 @@ impl<'a> Publication<'a> {
     pub fn set_id(&mut self, id: MessageId) {
         self.head.id = id;
         self.message.take_if(|message| message.id() != id);
+    }
+
+    /// Says that one receiver is expected, so that its packet is written at once and not as a copy of what all get.
+    /// Others are served as well, at a little more cost.
+    pub fn expect_one(&mut self) {
+        self.for_one = true;
+    }
+
+    pub(crate) fn is_for_one(&self) -> bool {
+        self.for_one
+    }
+
+    /// Whether the owned form is there already.
+    pub(crate) fn is_owned(&self) -> bool {
+        self.message.is_some()
     }
 
     /// The owned form, made at most once.

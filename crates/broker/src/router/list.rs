@@ -32,6 +32,15 @@ pub(crate) struct Chunks<S> {
 }
 
 impl<S> Subscribers<S> {
+    /// Whether there is exactly one.
+    pub(crate) fn is_one(&self) -> bool {
+        match self {
+            Self::None => false,
+            Self::One(_) => true,
+            Self::Many(chunks) => chunks.first.len() == 1 && chunks.rest.is_empty(),
+        }
+    }
+
     /// The subscriptions, in slices of at most [`CHUNK`], none of them empty.
     pub(crate) fn chunks(&self) -> impl Iterator<Item = &[Subscription<S>]> {
         let (first, rest): (&[_], &[Arc<Vec<_>>]) = match self {

@@ -102,6 +102,7 @@ impl Pair {
             pending_bytes_max: [500, 1 << 20][random.below(2) as usize],
             encode_ahead_bytes: [1, 300, 1 << 20][random.below(3) as usize],
             share_from_bytes: [0, 100, 1_024][random.below(3) as usize],
+            share_one_from_bytes: [0, 2_000][random.below(2) as usize],
             queue_qos0: random.chance(500),
             overflow: [Overflow::DropOldest, Overflow::DropNewest][random.below(2) as usize],
             inflight_expiry_secs: [None, Some(30)][random.below(2) as usize],
@@ -294,6 +295,9 @@ impl Pair {
 
     fn offer(&mut self, number: u32, message: &Message) -> Result<(), Violation> {
         let mut publication = Publication::from_message(message, &mut self.fan_out);
+        if number.is_multiple_of(2) {
+            publication.expect_one();
+        }
         let ids = ids_of(number);
         let delivery = Delivery {
             qos: QoS::ExactlyOnce,

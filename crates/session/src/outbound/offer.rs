@@ -150,7 +150,7 @@ impl Outbound {
     }
 
     /// Encodes the publication for this client: from the template that all receivers of its layout share,
-    /// unless it needs properties of its own.
+    /// unless it needs properties of its own or is the only receiver.
     #[inline(always)]
     #[expect(
         clippy::inline_always,
@@ -172,7 +172,7 @@ impl Outbound {
         let share_from = self.limits.share_from_bytes;
         let own_properties =
             v5 && (self.aliases.is_some() || !delivery.subscription_ids.is_empty());
-        if own_properties || self.mount.is_some() {
+        if publication.is_for_one() || own_properties || self.mount.is_some() {
             let head = PublishHead {
                 v5,
                 first,
@@ -208,7 +208,7 @@ impl Outbound {
         Ok(())
     }
 
-    /// Encodes a packet that no other receiver gets.
+    /// Encodes a packet as no other receiver gets it.
     fn encode_own(
         &mut self,
         link: &Link,
@@ -216,8 +216,14 @@ impl Outbound {
         head: PublishHead<'_>,
         to: (u8, &mut OutBuf),
     ) -> Result<(), TooLarge> {
-        let shared = head.payload_len >= self.limits.share_from_bytes;
-        let payload = if shared {
+        // For one receiver at QoS 0 the owned form would be made for nothing but this.
+        let copies = head.id.is_none() && publication.is_for_one() && !publication.is_owned();
+        let share_from = if copies {
+            self.limits.share_one_from_bytes
+        } else {
+            self.limits.share_from_bytes
+        };
+        let payload = if head.payload_len >= share_from {
             Payload::Shared(publication.message())
         } else {
             Payload::Copied(publication.payload)
