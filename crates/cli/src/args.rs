@@ -82,7 +82,7 @@ pub struct ConfigArgs {
     /// Listen here instead: tcp://ADDRESS:PORT, tls://, ws://, wss://, quic:// or unix:///PATH (repeatable; port 0 takes a free one)
     #[arg(long, value_name = "URL")]
     pub listen: Vec<String>,
-    /// Certificate (PEM) of the tls:// and wss:// addresses of --listen
+    /// Certificate (PEM) of the tls://, wss:// and quic:// addresses of --listen
     #[arg(long, value_name = "FILE", requires_all = ["listen", "tls_key"])]
     pub tls_cert: Option<PathBuf>,
     /// Private key (PEM) of that certificate

@@ -26,7 +26,7 @@ use crate::output;
     martlet bench pairs -q 1 --persistent --disk DIR       what durability costs, against the disk itself"
 )]
 pub struct BenchArgs {
-    /// What to run: pairs, fan-out, fan-in, shared, wildcard, request, connect, idle, retained or offline
+    /// What to run: pairs, fan-out, fan-in, shared, wildcard, request, connect, takeover, idle, retained or offline
     #[arg(
         value_name = "WORKLOAD",
         value_parser = workload,

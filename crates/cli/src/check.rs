@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use crate::args::CheckArgs;
 use crate::config::{PrintOptions, Program, load};
 use crate::output;
+use crate::serve::banner::planned_notes;
 
 /// Runs the command.
 pub fn run(args: &CheckArgs) -> ExitCode {
@@ -33,6 +34,9 @@ pub fn run(args: &CheckArgs) -> ExitCode {
             secrets: args.secrets,
         };
         return output::stdout(loaded.print(options).as_bytes());
+    }
+    for note in planned_notes(&loaded.settings) {
+        output::stderr_line(&format!("note: {note}"));
     }
     let what = match &loaded.file {
         Some(file) => file.display().to_string(),

@@ -188,7 +188,7 @@ impl Made {
         let quoted = |name: &str| shell_quoted(&self.path(name));
         let host = self.hosts.first().map_or("localhost", String::as_str);
         format!(
-            "made an authority, a certificate for {} and one for the client {} in {}\n\
+            "made an authority, a certificate for {} and one for a client named {} in {}\n\
              keep ca.key to yourself: whoever has it can make certificates that your clients trust\n\n\
              serve:   martlet --listen tls://127.0.0.1:8883 --tls-cert {} --tls-key {}\n\
              publish: mosquitto_pub -h {host} -p 8883 --cafile {} -t a/b -m hi\n\

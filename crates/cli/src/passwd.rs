@@ -14,7 +14,11 @@ const PASSWORD_BYTES_MAX: usize = 65_535;
 
 /// Runs the command.
 pub fn run(args: &PasswdArgs) -> ExitCode {
-    let hashed = read_password(args).and_then(|password| {
+    let named = match args.name.as_deref() {
+        Some("") => Err("the user name is empty".to_owned()),
+        _ => read_password(args),
+    };
+    let hashed = named.and_then(|password| {
         check(&password)?;
         hash_password(password.as_bytes()).map_err(|error| error.to_string())
     });

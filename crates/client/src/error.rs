@@ -11,7 +11,10 @@ use std::time::Duration;
 #[non_exhaustive]
 pub enum ConnectError {
     /// The server's address cannot be reached, or the WebSocket upgrade failed.
-    #[error("cannot connect to {address}: {source}{}", unreachable_hint(source))]
+    #[error(
+        "cannot connect to {address}: {source}{}",
+        unreachable_hint(address, source)
+    )]
     Unreachable {
         /// As given.
         address: ConnectAddress,
@@ -44,6 +47,9 @@ pub enum ConnectError {
     /// The server answered in HTTP.
     #[error("the server speaks HTTP, not plain MQTT: perhaps it wants a ws:// address")]
     Http,
+    /// The server answered in TLS.
+    #[error("the server speaks TLS, not plain MQTT: perhaps it wants a tls:// address")]
+    Tls,
     /// The server's answer breaks the protocol.
     #[error("the server does not speak proper MQTT: {0}")]
     Decode(#[from] DecodeError),
@@ -52,9 +58,10 @@ pub enum ConnectError {
     Unexpected(PacketType),
 }
 
-fn unreachable_hint(error: &io::Error) -> &'static str {
+fn unreachable_hint(address: &ConnectAddress, error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::ConnectionRefused => " (nothing listens there)",
+        io::ErrorKind::UnexpectedEof if address.is_tls() => " (perhaps it speaks no TLS)",
         _ => "",
     }
 }

@@ -98,8 +98,14 @@ where
         match frames.next() {
             Ok(Some(bytes)) => break bytes,
             Ok(None) => {}
-            Err(_) if frames.take_bytes().starts_with(b"HTTP/") => return Err(ConnectError::Http),
-            Err(error) => return Err(error.into()),
+            Err(error) => {
+                return Err(match &*frames.take_bytes() {
+                    [b'H', b'T', b'T', b'P', b'/', ..] => ConnectError::Http,
+                    // An alert of TLS 1.0 to 1.3.
+                    [0x15, 3, ..] => ConnectError::Tls,
+                    _ => error.into(),
+                });
+            }
         }
         if frames.read(stream).await.map_err(hung_up)? == 0 {
             return Err(ConnectError::Closed);

@@ -79,15 +79,8 @@ fn connect(connection: &mut Connection) -> Result<(), Box<dyn Error>> {
         .with(Property::MaximumPacketSize(PACKET_BYTES_MAX))
         .with(Property::UserProperty("library", "martlet-codec"));
     connection.send(Connect {
-        version: Version::V5,
-        bridge: false,
-        clean_start: true,
-        keep_alive_secs: 30,
         props: props.as_props(),
-        client_id: "",
-        will: None,
-        username: None,
-        password: None,
+        ..Connect::new(Version::V5, "")
     })?;
     match connection.receive()?.packet() {
         Packet::ConnAck(connack) if connack.reason == ReasonCode::Success => {
@@ -129,13 +122,9 @@ fn subscribe(connection: &mut Connection) -> Result<(), Box<dyn Error>> {
 /// message as its receiver. Their packets come in any order.
 fn publish(connection: &mut Connection) -> Result<(), Box<dyn Error>> {
     connection.send(Publish {
-        dup: false,
         qos: QoS::ExactlyOnce,
-        retain: false,
-        topic: TOPIC,
         id: Some(PUBLISH_ID),
-        props: Props::EMPTY,
-        payload: PAYLOAD,
+        ..Publish::new(TOPIC, PAYLOAD)
     })?;
     let mut sent = false;
     let mut received = false;

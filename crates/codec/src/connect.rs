@@ -93,6 +93,28 @@ impl fmt::Debug for Connect<'_> {
 }
 
 impl<'a> Connect<'a> {
+    /// A client with a clean start and a keep alive of 60 seconds, without will, user name and properties.
+    ///
+    /// ```
+    /// use martlet_codec::{Connect, Version};
+    ///
+    /// let connect = Connect { username: Some("ada"), ..Connect::new(Version::V5, "phone") };
+    /// # assert_eq!((connect.client_id, connect.clean_start), ("phone", true));
+    /// ```
+    pub const fn new(version: Version, client_id: &'a str) -> Self {
+        Self {
+            version,
+            bridge: false,
+            clean_start: true,
+            keep_alive_secs: 60,
+            props: Props::EMPTY,
+            client_id,
+            will: None,
+            username: None,
+            password: None,
+        }
+    }
+
     /// Decodes a CONNECT and learns the version from it.
     ///
     /// # Errors

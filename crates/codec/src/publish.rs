@@ -35,6 +35,27 @@ pub struct Publish<'a> {
 }
 
 impl<'a> Publish<'a> {
+    /// A message at QoS 0, not retained, without properties.
+    ///
+    /// ```
+    /// use martlet_codec::{PacketId, Publish, QoS};
+    ///
+    /// let (qos, id) = (QoS::AtLeastOnce, PacketId::new(1));
+    /// let publish = Publish { qos, id, retain: true, ..Publish::new("a/b", b"hi") };
+    /// # assert_eq!((publish.topic, publish.payload), ("a/b", &b"hi"[..]));
+    /// ```
+    pub const fn new(topic: &'a str, payload: &'a [u8]) -> Self {
+        Self {
+            dup: false,
+            qos: QoS::AtMostOnce,
+            retain: false,
+            topic,
+            id: None,
+            props: Props::EMPTY,
+            payload,
+        }
+    }
+
     /// Decodes a PUBLISH.
     ///
     /// # Errors

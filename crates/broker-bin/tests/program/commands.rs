@@ -41,6 +41,14 @@ fn check_prints_values_and_origins() {
 }
 
 #[test]
+fn a_user_needs_a_name() {
+    let directory = directory();
+    let ended = run(martlet(directory.path()).args(["passwd", "-b", "x", ""]));
+    assert_eq!((ended.code, &*ended.out), (Some(1), ""), "{ended:?}");
+    assert!(ended.err.contains("name is empty"), "{}", ended.err);
+}
+
+#[test]
 fn check_ends_with_what_it_found() {
     let directory = directory();
     let check = |args: &[&str], code: i32, part: &str| {
@@ -49,6 +57,12 @@ fn check_ends_with_what_it_found() {
         assert!(ended.err.contains(part), "{part} is not in {}", ended.err);
     };
     check(&[], 0, "can be used");
+    check(&[], 0, "note: only programs on this machine can connect");
+    check(
+        &["--listen", "tcp://0.0.0.0:1883"],
+        0,
+        "note: clients of tcp://0.0.0.0:1883 will be refused",
+    );
     check(
         &["--config", "missing.toml"],
         1,

@@ -1,7 +1,7 @@
 //! The broker's settings as plain values with defaults, one key per limit.
 //!
 //! Files, environment variables and flags are the business of the `cli` crate; with the `serde` feature
-//! these types can be read from any format, durations as `"30s"` and sizes as `"1MiB"` (see [`units`]).
+//! these types can be read from any format, durations as `"30s"` and sizes as `"1MiB"` (module `units`).
 
 mod listener;
 mod rates;

@@ -1,7 +1,7 @@
 //! Why a client ends without success, in words and as the exit code that Mosquitto's clients use.
 
-use martlet_client::{ConnectError, Disconnected, Error};
-use martlet_codec::{ReasonCode, Version};
+use martlet_client::{ConnectError, ConnectOptions, Disconnected, Error};
+use martlet_codec::ReasonCode;
 
 /// Exit code when `-W` ran out.
 const TIMEOUT: u8 = 27;
@@ -39,17 +39,23 @@ impl Failure {
     }
 
     /// A connection that was not made. The exit code of a refusal is the code on the wire.
-    pub(crate) fn connect(error: &ConnectError, version: Version) -> Self {
-        let ConnectError::Refused { reason, .. } = error else {
-            return Self::Other(error.to_string());
+    pub(crate) fn connect(error: &ConnectError, options: &ConnectOptions) -> Self {
+        let reason = match error {
+            ConnectError::Refused { reason, .. } => reason,
+            ConnectError::Tls => {
+                return Self::Other(format!("{error}\n  help: use --cafile FILE or --tls"));
+            }
+            _ => return Self::Other(error.to_string()),
         };
-        let code = if version.is_v5() {
+        let code = if options.version.is_v5() {
             Some(*reason as u8)
         } else {
             reason.connect_return_code()
         };
         let hint = match reason {
-            ReasonCode::NotAuthorized | ReasonCode::BadUserNameOrPassword => {
+            ReasonCode::NotAuthorized | ReasonCode::BadUserNameOrPassword
+                if options.username.is_none() =>
+            {
                 "\n  help: log in with -u NAME -P PASSWORD"
             }
             ReasonCode::UnsupportedProtocolVersion => {

@@ -49,7 +49,7 @@ async fn publish(args: &PubArgs) -> Result<(), Failure> {
     };
     let connected = setup.connect().await;
     let (client, mut events) =
-        connected.map_err(|error| Failure::connect(&error, setup.options.version))?;
+        connected.map_err(|error| Failure::connect(&error, &setup.options))?;
 
     let long = (args.stdin_line && !io::stdin().is_terminal()) || args.repeat > 1;
     let total = (!args.stdin_line).then_some(args.repeat);

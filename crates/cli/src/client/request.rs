@@ -38,7 +38,7 @@ async fn request(args: &RrArgs) -> Result<(), Failure> {
     }
     let connected = setup.connect().await;
     let (client, mut events) =
-        connected.map_err(|error| Failure::connect(&error, setup.options.version))?;
+        connected.map_err(|error| Failure::connect(&error, &setup.options))?;
 
     // The subscription stands before the request leaves: no response can come too early.
     let filter = [(

@@ -124,7 +124,7 @@ impl<'a> Subscriber<'a> {
     async fn run(&mut self) -> Result<(), Failure> {
         let connected = self.setup.connect().await;
         let (mut client, mut events) =
-            connected.map_err(|error| Failure::connect(&error, self.setup.options.version))?;
+            connected.map_err(|error| Failure::connect(&error, &self.setup.options))?;
         loop {
             self.client = Some(client.clone());
             let cause = match self.connected(&client, &mut events).await? {
@@ -273,7 +273,7 @@ impl<'a> Subscriber<'a> {
             match self.setup.connect().await {
                 Ok(connected) => return Ok(connected),
                 Err(error @ ConnectError::Refused { reason, .. }) if !is_passing(reason) => {
-                    return Err(Failure::connect(&error, self.setup.options.version));
+                    return Err(Failure::connect(&error, &self.setup.options));
                 }
                 Err(error) => self.setup.debug(|| error.to_string()),
             }

@@ -110,7 +110,7 @@ fn tls(index: usize, listener: &Listener, address: &ListenAddress, checker: &mut
         checker
             .add(
                 &key("url"),
-                "needs a certificate and its key: set tls.cert and tls.key",
+                "needs a certificate and its key: set tls.cert and tls.key (--tls-cert and --tls-key)",
             )
             .help =
             Some("`martlet init --tls` makes some to try it with and prints the lines".to_owned());

@@ -1,12 +1,12 @@
 //! What is said at the start: what listens where, who can and who cannot connect, and how to try it.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 
 use martlet_broker::config::Config;
 use martlet_transport::ListenAddress;
 
-use crate::config::{Log, LogFormat, is_loopback};
+use crate::config::{Listener, Log, LogFormat, Settings, is_loopback};
 
 /// A listener that accepts connections.
 #[derive(Clone, Debug)]
@@ -22,6 +22,23 @@ pub struct Listening {
 }
 
 impl Listening {
+    /// What it would be, where the address says which interface; for a configuration that is not served.
+    fn planned(listener: &Listener) -> Option<Self> {
+        let address: ListenAddress = listener.url.parse().ok()?;
+        let at = address.host_port()?;
+        let host: IpAddr = if is_loopback(&address) {
+            Ipv4Addr::LOCALHOST.into()
+        } else {
+            at.host.parse().ok()?
+        };
+        Some(Self {
+            id: listener.id_or_derived(),
+            bound: SocketAddr::new(host, at.port),
+            address,
+            allow_anonymous: listener.allow_anonymous,
+        })
+    }
+
     /// The URL with the port that was bound.
     pub fn url(&self) -> String {
         let path = match &self.address {
@@ -96,6 +113,13 @@ fn write_stderr(text: &str) {
     let _ = stderr
         .write_all(text.as_bytes())
         .and_then(|()| stderr.flush());
+}
+
+/// Who could connect if these settings were served.
+pub fn planned_notes(settings: &Settings) -> Vec<String> {
+    let listeners = settings.program.listeners.iter();
+    let listening: Vec<Listening> = listeners.filter_map(Listening::planned).collect();
+    notes(&settings.broker, &listening)
 }
 
 /// Who can connect, and what to change if that is not meant.

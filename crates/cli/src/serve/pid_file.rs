@@ -33,7 +33,7 @@ pub enum PidFileError {
         path: String,
     },
     /// The operating system refused.
-    #[error("{path}: {source}")]
+    #[error("{path}: cannot keep the process id there: {source}")]
     Io {
         /// The file.
         path: String,

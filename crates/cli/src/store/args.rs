@@ -4,14 +4,15 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use crate::stores::Place;
+use crate::config;
+use crate::stores::{Place, WrongPlace};
 
 /// Flags of `martlet store`.
 #[derive(Args, Clone, Debug)]
 #[command(
     after_help = "The broker must not be running on the store: it is locked, and a second user is refused with the \
-    number of the\nfirst. Exit code: 0 when all is well, 1 when something is wrong with the store, 2 when the command \
-    line is wrong."
+    number of the\nfirst. A broker that runs copies its store when told by SIGUSR1 (storage.backup_path).\n\n\
+    Exit code: 0 when all is well, 1 when something is wrong with the store, 2 when the command line is wrong."
 )]
 pub struct StoreArgs {
     /// What to do.
@@ -33,7 +34,7 @@ pub enum StoreCommand {
     /// Make a store of a copy
     Restore(RestoreArgs),
     /// Write what lives again and give back the rest
-    Compact(PlaceArgs),
+    Compact(StorePlaceArgs),
     /// Write a store as JSON lines; payloads are in it
     Export(ExportArgs),
     /// Fill a new store from JSON lines
@@ -43,18 +44,48 @@ pub enum StoreCommand {
 /// Where the store is.
 #[derive(Args, Clone, Debug)]
 pub struct PlaceArgs {
-    /// Directory of the store (rocksdb:DIRECTORY for a new one of that backend), or redis://HOST:PORT (a password can be in MARTLET_STORAGE__PASSWORD)
-    #[arg(
-        long = "data",
-        value_name = "WHERE",
-        default_value = "martlet-data",
-        env = "MARTLET_STORAGE__PATH",
-        hide_env_values = true
-    )]
-    pub place: Place,
+    /// Directory of the store (rocksdb:DIRECTORY for a new one of that backend), or redis://HOST:PORT (a password can be in MARTLET_STORAGE__PASSWORD); default: MARTLET_STORAGE__PATH, else martlet-data
+    #[arg(long, value_name = "WHERE")]
+    data: Option<Place>,
     /// Do not show progress
     #[arg(long, short)]
     pub quiet: bool,
+}
+
+impl PlaceArgs {
+    /// The store that is meant.
+    ///
+    /// # Errors
+    /// `MARTLET_STORAGE__PATH` names none.
+    pub fn place(&self) -> Result<Place, WrongPlace> {
+        if let Some(place) = &self.data {
+            return Ok(place.clone());
+        }
+        match std::env::var_os("MARTLET_STORAGE__PATH").filter(|path| !path.is_empty()) {
+            Some(path) => path.to_string_lossy().parse(),
+            None => Place::at(&config::Storage::default().path),
+        }
+    }
+}
+
+/// Where the store is, for commands that take nothing else that could be meant.
+#[derive(Args, Clone, Debug)]
+pub struct StorePlaceArgs {
+    /// As --data
+    #[arg(value_name = "WHERE", conflicts_with = "data")]
+    store: Option<Place>,
+    #[command(flatten)]
+    flags: PlaceArgs,
+}
+
+impl StorePlaceArgs {
+    /// The same, said by the flag.
+    pub fn flags(&self) -> PlaceArgs {
+        PlaceArgs {
+            data: self.store.clone().or_else(|| self.flags.data.clone()),
+            quiet: self.flags.quiet,
+        }
+    }
 }
 
 /// Flags of `martlet store info`.
@@ -62,7 +93,7 @@ pub struct PlaceArgs {
 pub struct InfoArgs {
     /// Where.
     #[command(flatten)]
-    pub place: PlaceArgs,
+    pub place: StorePlaceArgs,
     /// Print JSON
     #[arg(long)]
     pub json: bool,
@@ -73,7 +104,7 @@ pub struct InfoArgs {
 pub struct DumpArgs {
     /// Where.
     #[command(flatten)]
-    pub place: PlaceArgs,
+    pub place: StorePlaceArgs,
     /// Only this table (repeatable): session, subscription, message, queue, outbound, inbound, retained, will
     #[arg(long, value_name = "NAME")]
     pub table: Vec<String>,
@@ -84,7 +115,7 @@ pub struct DumpArgs {
 pub struct CheckStoreArgs {
     /// Where.
     #[command(flatten)]
-    pub place: PlaceArgs,
+    pub place: StorePlaceArgs,
     /// Repair what can be repaired without loss; what is taken out of the log is kept in `aside`
     #[arg(long)]
     pub repair: bool,

@@ -28,8 +28,8 @@ use martlet_storage::{Storage as _, Table};
 use crate::output::stderr_line;
 use crate::stores::{How, Opened, Place, Store};
 use args::{
-    BackupArgs, CheckStoreArgs, DumpArgs, ExportArgs, ImportArgs, InfoArgs, PlaceArgs, RestoreArgs,
-    StoreArgs, StoreCommand,
+    BackupArgs, CheckStoreArgs, DumpArgs, ExportArgs, ImportArgs, InfoArgs, RestoreArgs, StoreArgs,
+    StoreCommand, StorePlaceArgs,
 };
 use progress::{Progress, bytes};
 
@@ -95,9 +95,9 @@ fn written(result: io::Result<()>) -> Result<(), Failure> {
 }
 
 /// Opens a store, and says what was out of the ordinary.
-fn open(args: &PlaceArgs, how: How) -> Result<Opened, Failure> {
+fn open(place: &Place, how: How) -> Result<Opened, Failure> {
     let password = std::env::var("MARTLET_STORAGE__PASSWORD").unwrap_or_default();
-    let place = args.place.clone().with_password(&password);
+    let place = place.clone().with_password(&password);
     let opened = place.open(how)?;
     for remark in &opened.remarks {
         stderr_line(&format!("{place}: {remark}"));
@@ -106,15 +106,14 @@ fn open(args: &PlaceArgs, how: How) -> Result<Opened, Failure> {
 }
 
 /// Opens a directory for what only files can do.
-fn open_files(args: &PlaceArgs, what: &str) -> Result<(PathBuf, Store), Failure> {
-    let Some(path) = args.place.directory() else {
+fn open_files(place: &Place, what: &str) -> Result<(PathBuf, Store), Failure> {
+    let Some(path) = place.directory() else {
         return Err(Failure(format!(
-            "{}: cannot {what} what is no directory; the server has its own ways, and `martlet store export` writes \
-             every row",
-            args.place
+            "{place}: cannot {what} what is no directory; the server has its own ways, and `martlet store export` \
+             writes every row"
         )));
     };
-    Ok((path.to_owned(), open(args, writing())?.store))
+    Ok((path.to_owned(), open(place, writing())?.store))
 }
 
 fn reading() -> How {
@@ -133,8 +132,8 @@ fn writing() -> How {
 }
 
 fn info(args: &InfoArgs, out: &mut dyn io::Write) -> Result<Verdict, Failure> {
-    let place = &args.place.place;
-    let Opened { store, .. } = open(&args.place, reading())?;
+    let place = args.place.flags().place()?;
+    let Opened { store, .. } = open(&place, reading())?;
     let usage = store.storage().usage();
     let mut rows = Vec::new();
     for table in Table::ALL {
@@ -171,7 +170,7 @@ fn info(args: &InfoArgs, out: &mut dyn io::Write) -> Result<Verdict, Failure> {
         if place.directory().is_some() {
             let _ = write!(
                 text,
-                ", {} on disk, {} of use",
+                ", {} on disk, {} of it live",
                 bytes(usage.disk_bytes),
                 bytes(usage.live_bytes)
             );
@@ -201,7 +200,8 @@ fn dump(args: &DumpArgs, out: &mut dyn io::Write) -> Result<Verdict, Failure> {
             "there is no table `{name}`; there are {known}"
         )));
     }
-    let storage = open(&args.place, reading())?.store.storage();
+    let place = args.place.flags().place()?;
+    let storage = open(&place, reading())?.store.storage();
     let mut out = io::BufWriter::new(out);
     let mut verdict = Verdict::Well;
     for table in Table::ALL {
@@ -226,7 +226,8 @@ fn dump(args: &DumpArgs, out: &mut dyn io::Write) -> Result<Verdict, Failure> {
 }
 
 fn check(args: &CheckStoreArgs) -> Result<Verdict, Failure> {
-    let place = &args.place.place;
+    let flags = args.place.flags();
+    let place = flags.place()?;
     let how = if args.repair {
         How {
             accept_loss: args.accept_loss,
@@ -235,9 +236,9 @@ fn check(args: &CheckStoreArgs) -> Result<Verdict, Failure> {
     } else {
         reading()
     };
-    let Opened { store, lost, .. } = open(&args.place, how)?;
+    let Opened { store, lost, .. } = open(&place, how)?;
     let storage = store.storage();
-    let mut progress = Progress::new("check", !args.place.quiet);
+    let mut progress = Progress::new("check", !flags.quiet);
     let checked = transfer::check(&*storage, &mut |done| progress.at(done, None))?;
     drop(progress);
     for problem in &checked.problems {
@@ -275,23 +276,19 @@ fn copy(store: &Store, to: &Path, what: &'static str, quiet: bool) -> Result<(),
 }
 
 fn backup(args: &BackupArgs) -> Result<Verdict, Failure> {
-    let (_, store) = open_files(&args.place, "back up")?;
+    let (_, store) = open_files(&args.place.place()?, "back up")?;
     copy(&store, &args.to, "backup", args.place.quiet)?;
     Ok(Verdict::Well)
 }
 
 fn restore(args: &RestoreArgs) -> Result<Verdict, Failure> {
-    let Some(to) = args.place.place.directory() else {
+    let place = args.place.place()?;
+    let Some(to) = place.directory() else {
         return Err(Failure(format!(
-            "{}: cannot restore a copy of a directory there; `martlet store export` and `import` carry it",
-            args.place.place
+            "{place}: cannot restore a copy of a directory there; `martlet store export` and `import` carry it"
         )));
     };
-    let from = PlaceArgs {
-        place: Place::at(&args.from)?,
-        ..args.place.clone()
-    };
-    let (_, store) = open_files(&from, "restore")?;
+    let (_, store) = open_files(&Place::at(&args.from)?, "restore")?;
     let mut progress = Progress::new("check", !args.place.quiet);
     let checked = transfer::check(&*store.storage(), &mut |done| progress.at(done, None))?;
     drop(progress);
@@ -310,11 +307,12 @@ fn restore(args: &RestoreArgs) -> Result<Verdict, Failure> {
     Ok(Verdict::Well)
 }
 
-fn compact(args: &PlaceArgs) -> Result<Verdict, Failure> {
-    let (path, store) = open_files(args, "compact")?;
+fn compact(args: &StorePlaceArgs) -> Result<Verdict, Failure> {
+    let flags = args.flags();
+    let (path, store) = open_files(&flags.place()?, "compact")?;
     let storage = store.storage();
     let before = storage.usage().disk_bytes;
-    let mut progress = Progress::new("compact", !args.quiet);
+    let mut progress = Progress::new("compact", !flags.quiet);
     store.compact(&mut |done, total| progress.at(done, Some(total)))?;
     drop(progress);
     stderr_line(&format!(
@@ -327,7 +325,7 @@ fn compact(args: &PlaceArgs) -> Result<Verdict, Failure> {
 }
 
 fn export(args: &ExportArgs, out: &mut dyn io::Write) -> Result<Verdict, Failure> {
-    let storage = open(&args.place, reading())?.store.storage();
+    let storage = open(&args.place.place()?, reading())?.store.storage();
     let mut progress = Progress::new("export", !args.place.quiet);
     let mut told = |done| progress.at(done, None);
     let totals = if args.to == Path::new("-") {
@@ -365,7 +363,7 @@ fn import(args: &ImportArgs) -> Result<Verdict, Failure> {
             .map_err(|error| Failure(format!("{}: {error}", args.from.display())))?;
         Box::new(BufReader::new(file))
     };
-    let storage = open(&args.place, How::default())?.store.storage();
+    let storage = open(&args.place.place()?, How::default())?.store.storage();
     let mut progress = Progress::new("import", !args.place.quiet);
     let mut told = |done| progress.at(done, None);
     let totals = transfer::import(&*storage, &mut *input, &mut told)?;

@@ -79,6 +79,10 @@ fn a_store_is_looked_at_copied_and_carried() {
          session 2: client \"client 2\", kept for 60 s, connected\n"
     );
     well(root, "check --data {}/a");
+    assert_eq!(well(root, "info {}/a"), info);
+    assert_eq!(well(root, "dump {}/a --table session"), dump);
+    well(root, "check {}/a");
+    well(root, "compact {}/a");
     well(root, "backup --data {}/a {}/copy");
     well(root, "compact --data {}/a");
     std::fs::create_dir(root.join("b")).expect("a directory");
@@ -150,6 +154,7 @@ fn what_cannot_be_done_is_refused_by_name() {
     check("import --data {}/a {}/file", "not empty");
     check("import --data {}/d {}/file", "line 1");
     check("check --data {}/a --accept-loss", "--repair");
+    check("check --data {}/a {}/b", "cannot be used with");
     let held = EmbeddedOptions::default()
         .open(root.join("a"))
         .expect("opens");

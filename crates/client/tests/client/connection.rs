@@ -127,6 +127,7 @@ async fn servers_that_do_not_answer_properly() {
         (b"\xD0\x00", false, "PINGRESP instead of CONNACK"),
         (b"HTTP/1.1 400 Bad Request\r\n", true, "ws:// address"),
         (b"\x02HTTP/1.1", true, "proper MQTT"),
+        (b"\x15\x03\x03\x00\x02\x02\x32", true, "tls:// address"),
         (b"\x20\x02\x00\x00", false, "proper MQTT"),
     ] {
         let (near, far) = duplex(1 << 16);
