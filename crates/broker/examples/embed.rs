@@ -1,7 +1,13 @@
-//! A broker in a program of your own: `cargo run -p martlet-broker --example embed -- tcp://127.0.0.1:1883`.
+//! A broker in a program of your own, and a client in the same process:
+//! `cargo run -p martlet-broker --example embed -- tcp://127.0.0.1:1883`.
 
+use std::time::Duration;
+
+use martlet_broker::codec::{QoS, SubscribeOptions};
 use martlet_broker::{Broker, ListenAddress, ListenerOptions};
+use martlet_client::{Client, ConnectOptions, Event};
 
+#[expect(clippy::print_stdout, reason = "an example talks to its user")]
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let address = std::env::args()
@@ -12,11 +18,24 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let listener = broker
         .listen("tcp", &address, &ListenerOptions::default())
         .await?;
-    #[expect(clippy::print_stdout, reason = "an example talks to its user")]
-    {
-        println!("listening on {}", listener.url);
+    println!("listening on {}", listener.url);
+
+    // Any stream of bytes is a connection, so subscribing in process takes no socket.
+    let (near, far) = tokio::io::duplex(64 * 1024);
+    broker.attach(far, "this process");
+    let (client, mut events) = Client::connect_over(near, ConnectOptions::default()).await?;
+    let everything = ("#", SubscribeOptions::qos(QoS::AtLeastOnce));
+    client.subscribe([everything]).await?;
+    broker.publish("embed/hello", b"hi", QoS::AtLeastOnce, false)?;
+
+    loop {
+        tokio::select! {
+            Some(Event::Message(message)) = events.next() => {
+                println!("{}: {} bytes", message.topic, message.payload.len());
+            }
+            end = tokio::signal::ctrl_c() => break end?,
+        }
     }
-    tokio::signal::ctrl_c().await?;
-    broker.shutdown(std::time::Duration::from_secs(5)).await;
+    broker.shutdown(Duration::from_secs(5)).await;
     Ok(())
 }

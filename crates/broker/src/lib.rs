@@ -49,6 +49,8 @@ compile_error!("loom and the simulator each want the locks for themselves");
 pub use broker::{Broker, Builder, ConfigError};
 pub use flapping::Banned;
 pub use listen::ListenerInfo;
+/// QoS, reason codes and versions, which this interface speaks of.
+pub use martlet_codec as codec;
 pub use martlet_transport::{
     BindError, ListenAddress, ListenerOptions, Network, PeerCertificate, TlsError,
 };
