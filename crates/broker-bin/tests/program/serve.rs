@@ -231,6 +231,7 @@ fn hup_applies_what_is_right_and_refuses_what_is_wrong() {
         line.contains("anonymous.allow") && line.contains("listeners"),
         "{line}"
     );
+    broker.line("nobody can connect");
     let refused = run(martlet(directory.path()).args(["pub", "-p", &port, "-t", "a", "-m", "x"]));
     assert_eq!(refused.code, Some(135), "{refused:?}");
 

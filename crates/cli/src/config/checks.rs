@@ -10,7 +10,7 @@ use martlet_topic::TopicFilter;
 use super::acme;
 use super::listener_checks;
 use super::problem::Problem;
-use super::settings::Settings;
+use super::settings::{Identity, Settings};
 use super::storage;
 use super::suggest::nearest;
 use super::tree::{KeyPath, Node};
@@ -325,9 +325,15 @@ fn hash_problem(hash: &str) -> Option<String> {
 fn warnings(settings: &Settings) -> Vec<String> {
     let mut warnings = Vec::new();
     let broker = &settings.broker;
-    if broker.users.is_empty() && broker.anonymous.allow == Some(false) {
+    let refuses_all = settings.program.listeners.iter().all(|listener| {
+        let allow = listener.allow_anonymous.or(broker.anonymous.allow);
+        allow == Some(false) && listener.identity == Identity::None
+    });
+    if broker.users.is_empty() && refuses_all {
         warnings.push(
-            "nobody can connect: there are no [[users]], and anonymous.allow is false".to_owned(),
+            "nobody can connect: there are no [[users]], and anonymous.allow is false; add a user with \
+             `martlet passwd NAME >> martlet.toml`"
+                .to_owned(),
         );
     }
     if !broker.users.is_empty() && broker.anonymous.allow == Some(true) {

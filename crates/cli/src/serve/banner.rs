@@ -25,15 +25,15 @@ impl Listening {
     /// What it would be, where the address says which interface; for a configuration that is not served.
     fn planned(listener: &Listener) -> Option<Self> {
         let address: ListenAddress = listener.url.parse().ok()?;
-        let at = address.host_port()?;
+        let at = address.host_port();
         let host: IpAddr = if is_loopback(&address) {
             Ipv4Addr::LOCALHOST.into()
         } else {
-            at.host.parse().ok()?
+            at?.host.parse().ok()?
         };
         Some(Self {
             id: listener.id_or_derived(),
-            bound: SocketAddr::new(host, at.port),
+            bound: SocketAddr::new(host, at.map_or(0, |at| at.port)),
             address,
             allow_anonymous: listener.allow_anonymous,
         })
@@ -119,6 +119,9 @@ fn write_stderr(text: &str) {
 pub fn planned_notes(settings: &Settings) -> Vec<String> {
     let listeners = settings.program.listeners.iter();
     let listening: Vec<Listening> = listeners.filter_map(Listening::planned).collect();
+    if listening.is_empty() {
+        return Vec::new();
+    }
     notes(&settings.broker, &listening)
 }
 
@@ -132,6 +135,15 @@ fn notes(config: &Config, listening: &[Listening]) -> Vec<String> {
         .collect();
     let has_users = !config.users.is_empty();
     let mut notes = Vec::new();
+    let admits = |listener: &Listening| listener.allow_anonymous.or(config.anonymous.allow);
+    // The configuration's warnings say so.
+    if !has_users
+        && listening
+            .iter()
+            .all(|listener| admits(listener) == Some(false))
+    {
+        return notes;
+    }
     let Some(first_open) = open.first() else {
         let first = listening
             .iter()
@@ -148,21 +160,15 @@ fn notes(config: &Config, listening: &[Listening]) -> Vec<String> {
         return notes;
     };
     let place = first_open.url();
-    let allow = first_open.allow_anonymous.or(config.anonymous.allow);
-    match (allow, has_users) {
+    match (admits(first_open), has_users) {
         (Some(true), _) => notes.push(format!("whoever can reach {place} can connect, without a password")),
         (None | Some(false), true) => {
             notes.push("clients need the name and password of one of the [[users]]".to_owned());
         }
-        (None, false) => notes.push(format!(
+        (None | Some(false), false) => notes.push(format!(
             "clients of {place} will be refused with Not authorized: there are no users. Add one with \
              `martlet passwd NAME >> martlet.toml`, or let everybody in with --set anonymous.allow=true"
         )),
-        (Some(false), false) => notes.push(
-            "every client will be refused: there are no users and anonymous.allow is false. Add a user with \
-             `martlet passwd NAME >> martlet.toml`"
-                .to_owned(),
-        ),
     }
     notes
 }
@@ -259,13 +265,8 @@ mod tests {
             "refused with Not authorized",
             None,
         );
-        check(
-            Some(false),
-            &[],
-            "0.0.0.0:1883",
-            "every client will be refused",
-            None,
-        );
+        check(Some(false), &[], "0.0.0.0:1883", "", None);
+        check(Some(false), &[], "127.0.0.1:1883", "", None);
         check(
             Some(true),
             &[],

@@ -2,6 +2,7 @@
 
 use martlet_broker::Broker;
 
+use super::banner::planned_notes;
 use super::listeners::Listeners;
 use crate::args::ConfigArgs;
 use crate::config::{Loaded, load};
@@ -87,6 +88,12 @@ pub async fn reload(
     tracing::info!(changed = applied.join(", "), "reloaded");
     for warning in &after.warnings {
         tracing::warn!("{warning}");
+    }
+    let notes = planned_notes(&after.settings);
+    if notes != planned_notes(&before.settings) {
+        for note in notes {
+            tracing::info!("{note}");
+        }
     }
     after
 }
