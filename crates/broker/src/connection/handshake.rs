@@ -687,6 +687,11 @@ async fn refuse<S: ByteStream>(
         } else {
             client
         };
+        let by = if user.is_empty() {
+            String::new()
+        } else {
+            format!(" (u'{user}')")
+        };
         tracing::warn!(
             event = "connect_refused",
             client,
@@ -695,7 +700,7 @@ async fn refuse<S: ByteStream>(
             listener,
             reason = text,
             not_logged,
-            "Client {named} from {peer} (u'{user}') refused: {text}",
+            "Client {named} from {peer}{by} refused: {text}",
         );
     }
     core.counters.connect_refused(match &refused {
