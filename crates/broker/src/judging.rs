@@ -19,26 +19,27 @@ impl Core {
         }
     }
 
-    /// Asks whether deliveries to `session` must be judged, and sets it so. Rights that change meanwhile are noticed,
-    /// here or by whoever changed them, if the session is in the directory.
+    /// Asks whether deliveries to `session` must be judged, and sets it so. Whatever changes meanwhile is noticed, here or
+    /// by whoever changed it and asks then: rights, if the session is in the directory; who its client is; what it has
+    /// subscribed to.
     pub(crate) fn judge_anew(&self, session: &Session) {
         loop {
             let generation = self.access_generation.load(Ordering::Acquire);
-            self.judge_by(&*self.access.load().authorizer, session);
-            if self.access_generation.load(Ordering::Acquire) == generation {
+            let is_current = self.judge_by(&*self.access.load().authorizer, session);
+            if is_current && self.access_generation.load(Ordering::Acquire) == generation {
                 return;
             }
         }
     }
 
-    fn judge_by(&self, authorizer: &dyn Authorizer, session: &Session) {
-        let mut away = None;
-        let known = session.identity.load();
-        let identity = match &*known {
-            Some(identity) => identity,
+    /// Returns whether what it went by, rights aside, is still so.
+    fn judge_by(&self, authorizer: &dyn Authorizer, session: &Session) -> bool {
+        let known = session.identity.load_full();
+        let identity = match &known {
+            Some(identity) => Arc::clone(identity),
             None => match identity_away(authorizer, session) {
-                Some(identity) => away.insert(Arc::new(identity)),
-                None => return,
+                Some(identity) => Arc::new(identity),
+                None => return true,
             },
         };
         // No foreign call under a lock.
@@ -46,16 +47,31 @@ impl Core {
             let state = session.state.lock();
             state.subscriptions.filters().map(Box::from).collect()
         };
-        let judged = authorizer.judges_deliveries(identity)
+        let judged = authorizer.judges_deliveries(&identity)
             || filters.iter().any(|text| {
                 let filter = self.accepted_filter(text).map(Filter::topic_filter);
-                !filter.is_ok_and(|filter| authorizer.keeps_subscription(identity, filter.as_str()))
+                !filter
+                    .is_ok_and(|filter| authorizer.keeps_subscription(&identity, filter.as_str()))
             });
         session.set_judged(judged);
-        // Who a client is that is away is remembered only where it is needed again.
-        if let Some(identity) = away.filter(|_| judged) {
-            session.identity.store(Some(identity));
+        if known.is_none() && judged {
+            // Who a client is that is away is remembered only where it is needed again, and never in place of one that came.
+            let nobody = None::<Arc<Identity>>;
+            session
+                .identity
+                .compare_and_swap(&nobody, Some(Arc::clone(&identity)));
         }
+        let is_same_client = match (&*session.identity.load(), &known) {
+            (Some(now), Some(then)) => Arc::ptr_eq(now, then),
+            (Some(now), None) => Arc::ptr_eq(now, &identity),
+            (None, _) => true,
+        };
+        let state = session.state.lock();
+        is_same_client
+            && state
+                .subscriptions
+                .filters()
+                .eq(filters.iter().map(|filter| &**filter))
     }
 
     /// Whether messages of `topic` may be delivered to `session`, also later when its client is away.

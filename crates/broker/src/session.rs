@@ -273,7 +273,7 @@ impl Session {
     }
 
     pub(crate) fn set_judged(&self, judged: bool) {
-        // Whoever overwrites what was set after rights had changed sees that they have.
+        // Whoever overwrites what was set after a change sees the change.
         self.judged.swap(judged, Ordering::AcqRel);
     }
 

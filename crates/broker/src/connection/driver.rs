@@ -85,9 +85,11 @@ pub(crate) struct Connection<S> {
 /// A packet whose decision comes later.
 pub(super) enum Parked {
     Publish(PacketBuf, Pin<Box<dyn Future<Output = bool> + Send>>),
+    /// With the access generation that was asked.
     Subscribe(
         PacketBuf,
         Pin<Box<dyn Future<Output = Vec<super::subscribe::Grant>> + Send>>,
+        u64,
     ),
 }
 
@@ -718,17 +720,20 @@ impl<S: ByteStream> Connection<S> {
                     }
                 }
             },
-            Some(Parked::Subscribe(packet, mut decision)) => match decision.as_mut().poll(cx) {
-                Poll::Pending => {
-                    self.lane.parked = Some(Box::new(Parked::Subscribe(packet, decision)));
-                    return Poll::Pending;
-                }
-                Poll::Ready(grants) => {
-                    if let Packet::Subscribe(subscribe) = packet.packet() {
-                        self.granted_subscribe(&subscribe, &grants)?;
+            Some(Parked::Subscribe(packet, mut decision, generation)) => {
+                match decision.as_mut().poll(cx) {
+                    Poll::Pending => {
+                        let parked = Parked::Subscribe(packet, decision, generation);
+                        self.lane.parked = Some(Box::new(parked));
+                        return Poll::Pending;
+                    }
+                    Poll::Ready(grants) => {
+                        if let Packet::Subscribe(subscribe) = packet.packet() {
+                            self.granted_subscribe(&subscribe, &grants, generation)?;
+                        }
                     }
                 }
-            },
+            }
             None => {}
         }
         self.set_reading(true);

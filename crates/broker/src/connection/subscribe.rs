@@ -104,11 +104,7 @@ impl<S: ByteStream> Connection<S> {
                 Decision::Later(_) => None,
             };
             let grants: Vec<Grant> = decisions.into_iter().filter_map(ready).collect();
-            self.granted_subscribe(subscribe, &grants)?;
-            if self.core.access_generation.load(Ordering::Acquire) != generation {
-                // A reload in between did not see the new subscriptions.
-                self.core.judge_anew(&self.session);
-            }
+            self.granted_subscribe(subscribe, &grants, generation)?;
             return Ok(Flow::Continue);
         }
         let packet = PacketBuf::from_packet(&Packet::Subscribe(*subscribe), self.version)
@@ -123,7 +119,11 @@ impl<S: ByteStream> Connection<S> {
             }
             grants
         };
-        Ok(Flow::Park(Parked::Subscribe(packet, Box::pin(all))))
+        Ok(Flow::Park(Parked::Subscribe(
+            packet,
+            Box::pin(all),
+            generation,
+        )))
     }
 
     /// Judges one filter: its form, what the broker offers, the limits, the client's rights.
@@ -212,11 +212,12 @@ impl<S: ByteStream> Connection<S> {
         )
     }
 
-    /// Inserts what was granted and answers.
+    /// Inserts what was granted by the rights of `generation` and answers.
     pub(super) fn granted_subscribe(
         &mut self,
         subscribe: &Subscribe<'_>,
         grants: &[Grant],
+        generation: u64,
     ) -> Result<(), End> {
         let subscription_id = subscribe.props.subscription_ids().next();
         let mut codes = Vec::with_capacity(grants.len());
@@ -276,6 +277,10 @@ impl<S: ByteStream> Connection<S> {
                     });
                 }
             }
+        }
+        if self.core.access_generation.load(Ordering::Acquire) != generation {
+            // A reload in between did not see the new subscriptions.
+            self.core.judge_anew(&self.session);
         }
         let lsn = if self.session.durable {
             self.core.submit(ops)

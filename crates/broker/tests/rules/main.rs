@@ -9,6 +9,7 @@ mod last_write;
 mod ownership;
 mod restart;
 mod retained;
+mod rights;
 mod room;
 mod simulation;
 mod slow_owner;
