@@ -23,7 +23,7 @@ use crate::{
     config::DeliveryMode,
     core::Core,
     counters::Limit,
-    router::{Availability, CHUNK, Group, Node, RouteMemo, Subscription},
+    router::{Availability, CHUNK, Group, Node, RouteMemo, Subscriber, Subscription},
     session::{Delivered, Outbox, Session},
     work::{Recipient, Sink},
 };
@@ -160,6 +160,11 @@ impl Core {
         if publication.head.qos == QoS::ExactlyOnce
             && (lsn > self.committer.watermark() || self.deferred.is_pending())
         {
+            // It is delivered when nobody can be told any more to wait; what is full now is what this publisher waits for.
+            sink.pressure = sink
+                .pressure
+                .take()
+                .or_else(|| self.pressed(&recipients, publication));
             self.deferred.push(Deferred {
                 lsn,
                 message: publication.message().clone(),
@@ -175,6 +180,22 @@ impl Core {
         }
         sink.merge.clear();
         Routed { matched, lsn }
+    }
+
+    /// One of `recipients` that publishers should slow down for.
+    fn pressed(
+        &self,
+        recipients: &[Recipient],
+        publication: &Publication<'_>,
+    ) -> Option<Arc<Session>> {
+        let pressure_at = self.pressure_bytes();
+        let is_pressed = |session: &&Arc<Session>| {
+            session.available() == Availability::Full
+                && session.id != publication.head.publisher
+                && session.with_outbox(|outbox| outbox.is_under_pressure(pressure_at)) == Some(true)
+        };
+        let mut sessions = recipients.iter().map(|recipient| &recipient.session);
+        sessions.find(is_pressed).cloned()
     }
 
     /// The path without a durable store: subscribers are served as they are found.

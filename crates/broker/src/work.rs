@@ -127,7 +127,8 @@ thread_local! {
     static WORK: Cell<Option<Box<Work>>> = const { Cell::new(None) };
 }
 
-/// Runs `f` with this thread's scratch. Wakes that are still pending afterwards are fired.
+/// Runs `f` with this thread's scratch. Wakes that are still pending afterwards are fired; a subscriber under pressure that
+/// nobody asked about is forgotten, so that it does not slow down whoever has this thread next.
 pub(crate) fn with_work<R>(f: impl FnOnce(&mut Work) -> R) -> R {
     let mut work = WORK.take().unwrap_or_else(|| {
         Box::new(Work {
@@ -139,6 +140,7 @@ pub(crate) fn with_work<R>(f: impl FnOnce(&mut Work) -> R) -> R {
     });
     let result = f(&mut work);
     work.sink.wakes.fire();
+    work.sink.pressure = None;
     WORK.set(Some(work));
     result
 }
@@ -154,5 +156,23 @@ pub(crate) fn count_effects(effects: &mut Effects, counts: &mut counters::Local)
     if effects.sent != Sent::default() {
         counts.sent(&effects.sent);
         effects.sent = Sent::default();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use martlet_session::{Outbound, OutboundLimits};
+    use martlet_storage::SessionId;
+
+    use super::*;
+
+    #[test]
+    fn who_has_the_thread_next_does_not_wait_for_the_subscriber_of_another() {
+        let id = SessionId::new(1);
+        let half = Outbound::new(id, OutboundLimits::default(), false);
+        let slow = Arc::new(Session::new(id, "slow".into(), 0, false, half, 1));
+        with_work(|work| work.sink.pressure = Some(Arc::clone(&slow)));
+        assert!(with_work(|work| work.sink.pressure.is_none()));
+        assert_eq!(Arc::strong_count(&slow), 1, "it is kept by nobody");
     }
 }

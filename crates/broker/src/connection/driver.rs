@@ -705,6 +705,7 @@ impl<S: ByteStream> Connection<S> {
 
     fn poll_parked(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), End>> {
         let now = self.core.clock.now();
+        let mut pressed = None;
         match self.lane.parked.take().map(|parked| *parked) {
             Some(Parked::Publish(packet, mut decision)) => match decision.as_mut().poll(cx) {
                 Poll::Pending => {
@@ -713,9 +714,10 @@ impl<S: ByteStream> Connection<S> {
                 }
                 Poll::Ready(allowed) => {
                     if let Packet::Publish(publish) = packet.packet() {
-                        with_work(|work| {
+                        pressed = with_work(|work| {
                             self.decided_publish(&publish, allowed, work, now);
                             work.sink.counts.flush(&self.core.counters);
+                            work.sink.pressure.take()
                         });
                     }
                 }
@@ -737,6 +739,9 @@ impl<S: ByteStream> Connection<S> {
             None => {}
         }
         self.set_reading(true);
+        if let Some(subscriber) = pressed {
+            self.slow_down_for(subscriber);
+        }
         Poll::Ready(Ok(()))
     }
 

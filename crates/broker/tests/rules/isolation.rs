@@ -1,18 +1,20 @@
 //! What one client may do to another: nothing (architecture rules 7, 8 and 15).
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use martlet_broker::{
-    Broker,
+    Broker, Builder,
     hooks::{Authenticator, Authorizer, ConnectRequest, Decision, Identity, Refusal},
 };
 use martlet_client::RawConnection;
 use martlet_codec::{AckKind, Connect, Packet, Property, PropsBuf, QoS, Version};
+use martlet_storage::ManualCommitter;
 
 use crate::ground::{
     ack, builder, connect_packet, connected, expect_ack, expect_connack, expect_silence, open,
     payload, publish, quiet, send, subscribed,
 };
+use crate::room::Slow;
 
 /// Panics about one topic, at publishing or at delivery.
 struct Explosive;
@@ -131,7 +133,7 @@ async fn a_client_that_reads_nothing_still_has_its_own_messages_processed_up_to_
         let id = u16::try_from(sent % 60_000 + 1).expect("in range");
         let packet = publish("t", "x", QoS::AtLeastOnce, id);
         let write = publisher.send(&packet);
-        match tokio::time::timeout(std::time::Duration::from_millis(300), write).await {
+        match tokio::time::timeout(Duration::from_millis(300), write).await {
             Ok(result) => result.expect("the connection stays"),
             Err(_) => break,
         }
@@ -148,11 +150,17 @@ async fn a_client_that_reads_nothing_still_has_its_own_messages_processed_up_to_
 
 /// A broker whose queues hold few messages, and a subscriber of `t` at QoS 1 that takes even fewer at a time.
 async fn with_small_queue(messages: usize, receive_maximum: u16) -> (Broker, RawConnection) {
+    small_queue_and(messages, receive_maximum, |builder| builder).await
+}
+
+async fn small_queue_and(
+    messages: usize,
+    receive_maximum: u16,
+    more: impl FnOnce(Builder) -> Builder,
+) -> (Broker, RawConnection) {
     let mut config = quiet();
     config.limits.queued_messages_max = messages;
-    let broker = Broker::builder()
-        .config(config)
-        .seed(7)
+    let broker = more(Broker::builder().config(config).seed(7))
         .start()
         .expect("sound settings");
     let mut subscriber = open(&broker, Version::V5);
@@ -203,9 +211,18 @@ async fn more_publishers_than_the_queue_has_room_lose_nothing_to_a_live_client()
 // not use up.
 #[tokio::test(start_paused = true)]
 async fn a_fast_publisher_loses_nothing_to_a_live_client_with_a_small_window() {
+    check_fast_publisher(|builder| builder).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn nor_does_one_whose_messages_are_decided_about_later() {
+    check_fast_publisher(|builder| builder.access(Arc::new(Slow), Arc::new(Slow))).await;
+}
+
+async fn check_fast_publisher(more: impl FnOnce(Builder) -> Builder) {
     // mosquitto_sub announces a Receive Maximum of 20; the queue behind it is bounded.
     const MESSAGES: usize = 5_000;
-    let (broker, mut subscriber) = with_small_queue(500, 20).await;
+    let (broker, mut subscriber) = small_queue_and(500, 20, more).await;
     let mut publisher = connected(&broker, "p", true).await;
     let burst = tokio::spawn(async move {
         for n in 0..MESSAGES {
@@ -219,7 +236,48 @@ async fn a_fast_publisher_loses_nothing_to_a_live_client_with_a_small_window() {
         publisher
     });
     for n in 0..MESSAGES {
+        if n % 10 == 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
         assert_eq!(take(&mut subscriber).await, n.to_string().as_bytes());
     }
     drop(burst.await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_fast_publisher_at_qos_2_loses_nothing_while_its_messages_wait_for_the_store() {
+    const MESSAGES: u16 = 3_000;
+    const WINDOW: u16 = 20;
+    let committer = Arc::new(ManualCommitter::default());
+    let stored = committer.clone();
+    let (broker, mut subscriber) =
+        small_queue_and(500, 20, |builder| builder.committer(stored)).await;
+    let store = tokio::spawn(async move {
+        loop {
+            committer.commit_all();
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    });
+    let mut publisher = connected(&broker, "p", false).await;
+    let burst = tokio::spawn(async move {
+        for first in (1..=MESSAGES).step_by(usize::from(WINDOW)) {
+            for n in first..first + WINDOW {
+                let text = n.to_string();
+                send(&mut publisher, publish("t", &text, QoS::ExactlyOnce, n)).await;
+            }
+            for n in first..first + WINDOW {
+                expect_ack(&mut publisher, AckKind::PubRec, n).await;
+            }
+        }
+        publisher
+    });
+    // Half as fast as a single window for each commit, and at work all the time.
+    for n in 1..=MESSAGES {
+        if n % (WINDOW / 2) == 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        assert_eq!(take(&mut subscriber).await, n.to_string().as_bytes());
+    }
+    drop(burst.await);
+    store.abort();
 }

@@ -65,7 +65,7 @@ impl Storage for Tight {
 }
 
 /// Lets everybody do everything, a moment later.
-struct Slow;
+pub(crate) struct Slow;
 
 impl Authenticator for Slow {
     fn authenticate(&self, _request: ConnectRequest) -> Decision<Result<u32, Refusal>> {
