@@ -247,11 +247,12 @@ impl<S: Storage> Worker<'_, S> {
 
     fn look_for_room(&mut self) {
         let why = self.shared.storage.low();
-        if why.is_some() != self.low {
+        // Until somebody listens it counts as not told.
+        if why.is_some() != self.low
+            && let Some(listener) = self.shared.listener()
+        {
             self.low = why.is_some();
-            if let Some(listener) = self.shared.listener() {
-                listener.low(why.as_deref());
-            }
+            listener.low(why.as_deref());
         }
     }
 

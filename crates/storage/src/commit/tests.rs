@@ -409,6 +409,23 @@ fn little_room_is_told_once_and_holds_nothing_up() {
 }
 
 #[test]
+fn little_room_is_told_to_who_begins_to_listen_later() {
+    let probe = Probe::new();
+    probe.low.store(true, Ordering::Release);
+    let (planner, _) = load(&probe, &mut ()).expect("loads");
+    let options = CommitOptions::default();
+    let clock = || Timestamp::from_millis(1);
+    let committer = GroupCommitter::start(probe, planner, options, clock).expect("a thread starts");
+    committer.submit(vec![session(1)]);
+    committer.flush();
+    let ear = Arc::new(Ear::default());
+    committer.set_listener(Arc::clone(&ear) as _);
+    committer.submit(vec![session(1)]);
+    committer.flush();
+    assert_eq!(ear.heard.lock().low.len(), 1);
+}
+
+#[test]
 fn a_full_disk_does_not_hold_up_the_end() {
     let probe = Probe::new();
     let options = CommitOptions {
