@@ -42,6 +42,8 @@ struct Turn {
     hash: u64,
     /// One permit, the turn. Fair: it goes to those who wait in the order they came.
     permit: Semaphore,
+    /// Those who have the turn or wait for it. Changed under the shard's lock, which the count of references is not.
+    claims: AtomicUsize,
 }
 
 /// The turn on a client id; given back on drop.
@@ -69,15 +71,17 @@ impl Entry {
         }
     }
 
-    /// The turn, which is there from now on.
+    /// The turn, which is there from now on, with one claim more.
     fn turn(&mut self, client_id: &Arc<str>, hash: u64) -> Arc<Turn> {
         let turn = self.turn.get_or_insert_with(|| {
             Arc::new(Turn {
                 client_id: Arc::clone(client_id),
                 hash,
                 permit: Semaphore::new(1),
+                claims: AtomicUsize::new(0),
             })
         });
+        turn.claims.fetch_add(1, Ordering::Relaxed);
         Arc::clone(turn)
     }
 }
@@ -232,8 +236,7 @@ impl Drop for Claim<'_> {
             self.turn.permit.add_permits(1);
         }
         let mut shard = self.shard().lock();
-        // Two references are the map's and ours: nobody else waits for the turn.
-        if Arc::strong_count(&self.turn) != 2 {
+        if self.turn.claims.fetch_sub(1, Ordering::Relaxed) > 1 {
             return;
         }
         let is_ours = |entry: &Entry| entry.client_id() == &*self.turn.client_id;
@@ -270,6 +273,17 @@ mod tests {
         drop(first);
         // It was given the turn, and never saw it.
         drop(second);
+        assert!(is_empty(&directory));
+    }
+
+    #[tokio::test]
+    async fn a_reference_that_is_dropped_a_moment_later_leaves_nothing_behind() {
+        let directory = Directory::new(1);
+        let claim = directory.claim(&Arc::from("a")).await;
+        // As another claim holds it that has just been given back.
+        let reference = Arc::clone(&claim.turn);
+        drop(claim);
+        drop(reference);
         assert!(is_empty(&directory));
     }
 
