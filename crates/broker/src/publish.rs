@@ -545,7 +545,12 @@ impl Core {
                 }
             }
             let waker = session.wake_owner(outbox, now);
-            let pressed = outbox.is_under_pressure(pressure_at);
+            let pressed =
+                outbox.is_under_pressure(pressure_at) && session.id != publication.head.publisher;
+            if pressed {
+                // Under the lock: set later, it would stay with a client that has drained its queue meanwhile, or is gone.
+                session.set_availability(Availability::Full);
+            }
             Some((offered, waker, pressed))
         });
         let Some(Some((offered, waker, pressed))) = offered else {
@@ -555,8 +560,7 @@ impl Core {
             sink.wakes.push(waker);
             sink.counts.subscriber_woken();
         }
-        if pressed && session.id != publication.head.publisher {
-            session.set_availability(Availability::Full);
+        if pressed {
             sink.pressure.get_or_insert_with(|| Arc::clone(session));
         }
         if matches!(offered, Offered::Sent) {

@@ -6,6 +6,7 @@
 mod certs;
 
 use std::{
+    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
@@ -14,6 +15,7 @@ use certs::Certs;
 use martlet_broker::{
     Broker,
     config::{Config, ListenerPolicy},
+    hooks::{Authenticator, Authorizer, ConnectRequest, Decision, Identity, Refusal},
 };
 use martlet_client::RawConnection;
 use martlet_codec::{
@@ -676,4 +678,58 @@ fn a_client_that_moves_keeps_all_its_streams() {
             delivers(&mut one, "t", &payload).await;
         }
     });
+}
+
+/// Never decides about `never`, and about everything else a moment later.
+struct Undecided;
+
+impl Authenticator for Undecided {
+    fn authenticate(&self, _request: ConnectRequest) -> Decision<Result<u32, Refusal>> {
+        Decision::Ready(Ok(0))
+    }
+}
+
+impl Authorizer for Undecided {
+    fn publish(&self, _who: &Identity, topic: &str, _qos: QoS, _retain: bool) -> Decision<bool> {
+        let never = topic == "never";
+        Decision::Later(Box::pin(async move {
+            tokio::task::yield_now().await;
+            if never {
+                std::future::pending::<()>().await;
+            }
+            true
+        }))
+    }
+    fn subscribe(&self, _who: &Identity, _filter: &str, qos: QoS) -> Decision<Option<QoS>> {
+        Decision::Ready(Some(qos))
+    }
+    fn judges_deliveries(&self, _who: &Identity) -> bool {
+        false
+    }
+    fn deliver(&self, _who: &Identity, _topic: &str) -> bool {
+        true
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn keep_alive_does_not_count_while_the_control_stream_is_not_read() {
+    let access = Arc::new(Undecided);
+    let broker = Broker::builder().access(access.clone(), access).start();
+    let ground = Ground {
+        broker: broker.expect("settings"),
+        certs: None,
+        url: String::new(),
+    };
+    let mut client = ground.stranger().await;
+    client.connect_for("client", true, 10).await;
+    let control = &mut client.control;
+    send(control, message("never", b"", QoS::AtLeastOnce, 1)).await;
+    let mut one = client.open().await;
+    send(&mut one, message("soon", b"", QoS::AtLeastOnce, 2)).await;
+    expect(&mut one, unheard(AckKind::PubAck, 2)).await;
+    // What shows that it is there is behind the message that waits.
+    send(&mut client.control, Packet::PingReq).await;
+    tokio::time::sleep(DEADLINE).await;
+    send(&mut one, message("soon", b"", QoS::AtLeastOnce, 3)).await;
+    expect(&mut one, unheard(AckKind::PubAck, 3)).await;
 }

@@ -1,13 +1,12 @@
 //! The loop of a connected client: output first, then input, until neither can go on.
 
 use std::{
-    future::Future,
     pin::Pin,
     sync::{Arc, atomic::Ordering},
     task::{Context, Poll, ready},
 };
 
-use martlet_codec::{Frame, Packet, PacketBuf, Props, ReasonCode, Split, Version, split};
+use martlet_codec::{Frame, Packet, Props, ReasonCode, Split, Version, split};
 use martlet_session::{Chunk, Effects, InboundAliases, MAIN_LANE, ReceiveQuota};
 use martlet_storage::Timestamp;
 use martlet_sync::Planted;
@@ -20,6 +19,7 @@ use super::{
     gather::Gather,
     lane::Lane,
     metered::Extras,
+    parked::Parked,
     pressure::Pause,
     publish::{TopicMemo, check_user_properties},
     streams::Streams,
@@ -30,7 +30,7 @@ use crate::{
     core::Core,
     counters::{Event, Limit},
     hooks::Identity,
-    router::RouteMemo,
+    router::{Availability, RouteMemo},
     session::{Outbox, Session},
     work::{READ_BYTES, Work, with_work},
 };
@@ -39,7 +39,7 @@ use crate::{
 const ROUNDS: usize = 8;
 
 /// Own acknowledgements waiting for the socket above which reading stops (rule 8).
-const LOCAL_BYTES_MAX: usize = 64 << 10;
+pub(super) const LOCAL_BYTES_MAX: usize = 64 << 10;
 
 /// What an idle connection keeps for its next acknowledgements.
 const LOCAL_BYTES_KEPT: usize = 64;
@@ -73,6 +73,8 @@ pub(crate) struct Connection<S> {
     pub(super) memo: RouteMemo<Arc<Session>>,
     pub(super) topic_memo: TopicMemo,
     pub(super) pause: Option<Box<Pause>>,
+    /// Streams that are not read because a packet is parked there.
+    pub(super) held_up: u8,
     /// Publications to slow subscribers that are let through before the next wait.
     pub(super) forbearance: u32,
     pub(super) complaints: Complaints,
@@ -80,17 +82,6 @@ pub(crate) struct Connection<S> {
     connected_at: Timestamp,
     /// Counts down what a panic must still clean up.
     finished: bool,
-}
-
-/// A packet whose decision comes later.
-pub(super) enum Parked {
-    Publish(PacketBuf, Pin<Box<dyn Future<Output = bool> + Send>>),
-    /// With the access generation that was asked.
-    Subscribe(
-        PacketBuf,
-        Pin<Box<dyn Future<Output = Vec<super::subscribe::Grant>> + Send>>,
-        u64,
-    ),
 }
 
 /// Why output has come to rest.
@@ -156,6 +147,7 @@ impl<S: ByteStream> Connection<S> {
             memo: RouteMemo::default(),
             topic_memo: TopicMemo::default(),
             pause: None,
+            held_up: 0,
             forbearance: 0,
             complaints: Complaints::default(),
             extras: start.extras,
@@ -357,6 +349,9 @@ impl<S: ByteStream> Connection<S> {
                 return Err(End::Lost);
             };
             own.wakes(cx.waker());
+            if half.counts().queued == 0 {
+                session.set_availability(Availability::Online);
+            }
             if own.out.lane(number).is_empty() {
                 if !is_main {
                 } else if own.out.has_output_besides(blocked) {
@@ -369,16 +364,16 @@ impl<S: ByteStream> Connection<S> {
                     *resting_waker = cx.waker().data() as usize;
                 }
                 emptied = std::mem::take(own.out.lane_mut(number).inline());
-                return Ok((false, half.counts().queued));
+                return Ok(false);
             }
             own.idle = false;
             if is_main && gather.waits(own.out.pending_bytes(), woken) {
-                return Ok((true, half.counts().queued));
+                return Ok(true);
             }
             let spare = std::mem::take(chunk).into_spare();
             *chunk = own.out.lane_mut(number).take(spare);
             *greeted = true;
-            Ok((true, half.counts().queued))
+            Ok(true)
         });
         if Planted::LostWake.is_active() && *resting_waker != 0 {
             session.rest();
@@ -386,10 +381,7 @@ impl<S: ByteStream> Connection<S> {
         if let Some(effects) = &mut effects {
             core.after_alone(session, effects);
         }
-        let (more, queued) = taken.unwrap_or_else(|| Err(suspect()))?;
-        if queued == 0 {
-            session.set_availability(crate::router::Availability::Online);
-        }
+        let more = taken.unwrap_or_else(|| Err(suspect()))?;
         if !more {
             self.give_buffers_back(emptied);
         }
@@ -549,7 +541,7 @@ impl<S: ByteStream> Connection<S> {
         Poll::Ready(Ok(()))
     }
 
-    fn keep(&mut self, mut bytes: Vec<u8>, consumed: usize) {
+    pub(super) fn keep(&mut self, mut bytes: Vec<u8>, consumed: usize) {
         if consumed == 0 {
             self.lane.partial = bytes;
         } else if consumed < bytes.len() {
@@ -560,7 +552,7 @@ impl<S: ByteStream> Connection<S> {
     }
 
     /// Processes the packets in `input`, as far as they are complete and nothing has to wait. Returns the bytes used.
-    fn process(&mut self, input: &[u8], work: &mut Work) -> Result<usize, End> {
+    pub(super) fn process(&mut self, input: &[u8], work: &mut Work) -> Result<usize, End> {
         let now = self.core.clock.now();
         let packet_max = u32::try_from(self.config.mqtt.maximum_packet_size).unwrap_or(u32::MAX);
         let mut used = 0;
@@ -610,7 +602,7 @@ impl<S: ByteStream> Connection<S> {
         Ok(used)
     }
 
-    fn too_large(&self, error: martlet_codec::DecodeError) -> End {
+    pub(super) fn too_large(&self, error: martlet_codec::DecodeError) -> End {
         let mut violation = Violation::from(error);
         if violation.reason == ReasonCode::PacketTooLarge {
             self.core.counters.limit(Limit::MaximumPacketSize);
@@ -624,7 +616,12 @@ impl<S: ByteStream> Connection<S> {
 
     /// One packet of a connected client.
     #[inline]
-    fn packet(&mut self, frame: Frame<'_>, work: &mut Work, now: Timestamp) -> Result<Flow, End> {
+    pub(super) fn packet(
+        &mut self,
+        frame: Frame<'_>,
+        work: &mut Work,
+        now: Timestamp,
+    ) -> Result<Flow, End> {
         work.sink.counts.packet_received(frame.first >> 4);
         if frame.first >> 4 == 3 {
             return self.on_publish(frame, work, now);
@@ -685,64 +682,6 @@ impl<S: ByteStream> Connection<S> {
             with_will: disconnect.reason != ReasonCode::Success,
             session_expiry_secs: granted,
         }
-    }
-
-    // ---------------------------------------------------------------- waits
-
-    fn park(&mut self, parked: Parked) {
-        self.lane.parked = Some(Box::new(parked));
-        self.set_reading(false);
-    }
-
-    pub(super) fn set_reading(&self, reading: bool) {
-        self.session.saw_client(self.core.clock.now());
-        self.session.with_outbox(|outbox| {
-            if let Some(own) = outbox.owned_by(self.epoch) {
-                own.reading = reading;
-            }
-        });
-    }
-
-    fn poll_parked(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), End>> {
-        let now = self.core.clock.now();
-        let mut pressed = None;
-        match self.lane.parked.take().map(|parked| *parked) {
-            Some(Parked::Publish(packet, mut decision)) => match decision.as_mut().poll(cx) {
-                Poll::Pending => {
-                    self.lane.parked = Some(Box::new(Parked::Publish(packet, decision)));
-                    return Poll::Pending;
-                }
-                Poll::Ready(allowed) => {
-                    if let Packet::Publish(publish) = packet.packet() {
-                        pressed = with_work(|work| {
-                            self.decided_publish(&publish, allowed, work, now);
-                            work.sink.counts.flush(&self.core.counters);
-                            work.sink.pressure.take()
-                        });
-                    }
-                }
-            },
-            Some(Parked::Subscribe(packet, mut decision, generation)) => {
-                match decision.as_mut().poll(cx) {
-                    Poll::Pending => {
-                        let parked = Parked::Subscribe(packet, decision, generation);
-                        self.lane.parked = Some(Box::new(parked));
-                        return Poll::Pending;
-                    }
-                    Poll::Ready(grants) => {
-                        if let Packet::Subscribe(subscribe) = packet.packet() {
-                            self.granted_subscribe(&subscribe, &grants, generation)?;
-                        }
-                    }
-                }
-            }
-            None => {}
-        }
-        self.set_reading(true);
-        if let Some(subscriber) = pressed {
-            self.slow_down_for(subscriber);
-        }
-        Poll::Ready(Ok(()))
     }
 
     /// The Topic Alias Maximum that was announced.

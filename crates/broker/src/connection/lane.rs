@@ -10,7 +10,7 @@ use std::{
 use martlet_session::{Chunk, InboundAliases};
 use martlet_transport::ByteStream;
 
-use super::{acks::Acks, driver::Parked, replay::Replay};
+use super::{acks::Acks, parked::Parked, replay::Replay};
 
 /// Segments handed to one vectored write; Linux takes up to 1,024, and 64 cover a 256 KiB chunk of 4 KiB bodies.
 const SLICES: usize = 64;

@@ -74,12 +74,11 @@ impl<S: ByteStream> Connection<S> {
     pub(super) fn accept_special(
         &mut self,
         publish: &Publish<'_>,
-        frame: Frame<'_>,
         work: &mut Work,
         now: Timestamp,
     ) -> Result<Flow, End> {
         let Some(mount) = self.mount() else {
-            return self.accept_publish(publish, frame, work, now);
+            return self.accept_publish(publish, work, now);
         };
         let topic = mount.full(publish.topic);
         let props = publish
@@ -91,7 +90,7 @@ impl<S: ByteStream> Connection<S> {
             props: props.as_ref().map_or(publish.props, PropsBuf::as_props),
             ..*publish
         };
-        self.accept_publish(&publish, frame, work, now)
+        self.accept_publish(&publish, work, now)
     }
 
     /// Whether what comes in is counted.

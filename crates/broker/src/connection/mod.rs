@@ -13,6 +13,7 @@ mod gather;
 mod handshake;
 mod lane;
 mod metered;
+mod parked;
 mod pressure;
 mod publish;
 mod replay;

@@ -87,7 +87,7 @@ impl<S: ByteStream> Connection<S> {
             timeout: Box::pin(tokio::time::sleep(duration)),
             prolong: PRESSURE_PROLONGED,
         }));
-        self.set_reading(false);
+        self.note_reading();
     }
 
     pub(super) fn poll_pause(&mut self, cx: &mut Context<'_>) -> Poll<()> {
@@ -122,7 +122,7 @@ impl<S: ByteStream> Connection<S> {
         if over {
             self.forbearance = if drained { 0 } else { PRESSURE_EVERY };
             self.pause = None;
-            self.set_reading(true);
+            self.note_reading();
             return Poll::Ready(());
         }
         Poll::Pending

@@ -1,18 +1,14 @@
 //! PUBLISH from a client: the rules, the decision, the retained message, the route, the acknowledgement.
 
-use std::{pin::Pin, sync::Arc};
-
 use martlet_codec::{
-    AckKind, Frame, PacketBuf, PacketId, Property, Props, PropsBuf, Publish, QoS, ReasonCode,
+    AckKind, Frame, Packet, PacketBuf, PacketId, Property, Props, PropsBuf, Publish, QoS,
+    ReasonCode, Version,
 };
 use martlet_session::{AliasError, Arrival, FanOut, Publication};
 use martlet_storage::{Lsn, MessageHead, MessageId, Timestamp};
 use martlet_transport::ByteStream;
 
-use super::{
-    Connection, End, Violation,
-    driver::{Flow, Parked},
-};
+use super::{Connection, End, Violation, driver::Flow, parked::Parked};
 use crate::{
     config::Config,
     core::Core,
@@ -53,9 +49,6 @@ impl TopicMemo {
     }
 }
 
-/// An answer that comes later.
-type Later = Pin<Box<dyn Future<Output = bool> + Send>>;
-
 impl<S: ByteStream> Connection<S> {
     pub(super) fn on_publish(
         &mut self,
@@ -71,9 +64,9 @@ impl<S: ByteStream> Connection<S> {
         let mut aliases = std::mem::take(&mut self.lane.aliases);
         let flow = match aliases.resolve(publish.topic, publish.props.topic_alias()) {
             Ok(topic) if self.extras.is_some() => {
-                self.accept_special(&Publish { topic, ..publish }, frame, work, now)
+                self.accept_special(&Publish { topic, ..publish }, work, now)
             }
-            Ok(topic) => self.accept_publish(&Publish { topic, ..publish }, frame, work, now),
+            Ok(topic) => self.accept_publish(&Publish { topic, ..publish }, work, now),
             Err(AliasError::Invalid) => {
                 self.core.counters.limit(Limit::TopicAliasMaximum);
                 Err(Violation::new(
@@ -128,7 +121,6 @@ impl<S: ByteStream> Connection<S> {
     pub(super) fn accept_publish(
         &mut self,
         publish: &Publish<'_>,
-        frame: Frame<'_>,
         work: &mut Work,
         now: Timestamp,
     ) -> Result<Flow, End> {
@@ -180,51 +172,22 @@ impl<S: ByteStream> Connection<S> {
                             allowed
                         }
                         Decision::Later(decision) => {
-                            let decision = self.and_room(publish, decision);
-                            return self.park_publish(publish, frame, decision).map(Flow::Park);
+                            let packet = kept(publish, self.version)?;
+                            return Ok(Flow::Park(Parked::Publish(packet, decision)));
                         }
                     }
                 }
             };
-        if allowed && self.core.commits.is_low() && self.core.would_store(publish, &mut self.memo) {
-            let room = self.room();
-            return self.park_publish(publish, frame, room).map(Flow::Park);
+        if allowed && self.waits_for_room(publish) {
+            return Ok(Flow::Park(self.until_roomy(publish)?));
         }
         self.decided_publish(publish, allowed, work, now);
         Ok(Flow::Continue)
     }
 
-    /// Yes, when the store has room. The client is read no further until then: to refuse a message, version 3 has no
-    /// words.
-    fn room(&self) -> Later {
-        let core = Arc::clone(&self.core);
-        Box::pin(async move {
-            core.commits.until_roomy().await;
-            true
-        })
-    }
-
-    /// A decision, and behind it room in the store, if that is needed.
-    fn and_room(&mut self, publish: &Publish<'_>, decision: Later) -> Later {
-        if !self.core.would_store(publish, &mut self.memo) {
-            return decision;
-        }
-        let room = self.room();
-        Box::pin(async move { decision.await && room.await })
-    }
-
-    /// Keeps a packet, under its resolved topic, until its decision is there.
-    fn park_publish(
-        &self,
-        publish: &Publish<'_>,
-        frame: Frame<'_>,
-        decision: Later,
-    ) -> Result<Parked, End> {
-        let _ = frame;
-        let packet =
-            PacketBuf::from_packet(&martlet_codec::Packet::Publish(*publish), self.version)
-                .map_err(|error| Violation::new(ReasonCode::UnspecifiedError, error.to_string()))?;
-        Ok(Parked::Publish(packet, decision))
+    /// Whether the store is too short of room to take this message.
+    pub(super) fn waits_for_room(&mut self, publish: &Publish<'_>) -> bool {
+        self.core.commits.is_low() && self.core.would_store(publish, &mut self.memo)
     }
 
     /// A refused message: acknowledged with the reason in version 5, acknowledged plainly in version 3 [MQTT-3.3.5-2].
@@ -397,6 +360,12 @@ impl<S: ByteStream> Connection<S> {
         };
         Ok(core.route(publication, &mut self.memo, with, sink, now))
     }
+}
+
+/// A packet of its own, to be kept under its resolved topic.
+pub(super) fn kept(publish: &Publish<'_>, version: Version) -> Result<PacketBuf, Violation> {
+    PacketBuf::from_packet(&Packet::Publish(*publish), version)
+        .map_err(|error| Violation::new(ReasonCode::UnspecifiedError, error.to_string()))
 }
 
 /// The properties that subscribers get: all but Topic Alias and Message Expiry Interval. Mostly the block as it came.

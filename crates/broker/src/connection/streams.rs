@@ -24,16 +24,11 @@
 
 use std::task::{Context, Poll};
 
-use martlet_codec::Packet;
+use martlet_codec::ReasonCode;
 use martlet_session::{InboundAliases, LANES_MAX, MAIN_LANE};
 use martlet_transport::{ByteStream, StreamSource};
 
-use super::{
-    Connection, End, Violation,
-    driver::{Output, Parked},
-    lane::Lane,
-};
-use martlet_codec::{QoS, ReasonCode};
+use super::{Connection, End, Violation, driver::Output, lane::Lane};
 
 /// The data streams of a connection that may have some.
 pub(super) struct Streams<S> {
@@ -229,12 +224,12 @@ impl<S: ByteStream> Connection<S> {
             parked,
             ..
         } = over.lane;
-        if let Some(Parked::Publish(packet, _)) = parked.as_deref()
-            && let Packet::Publish(publish) = packet.packet()
-            && publish.qos > QoS::AtMostOnce
-        {
-            // Nobody will acknowledge it any more.
-            self.quota.give_back();
+        if let Some(parked) = parked.as_deref() {
+            if parked.holds_slot() {
+                // Nobody will acknowledge it any more.
+                self.quota.give_back();
+            }
+            self.unpark(parked);
         }
         self.lane.local.extend_from_slice(&local);
         self.lane.acks.append(acks);

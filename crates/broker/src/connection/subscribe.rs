@@ -15,11 +15,7 @@ use martlet_storage::{Lsn, StoreOp};
 use martlet_topic::{Filter, TopicFilter};
 use martlet_transport::ByteStream;
 
-use super::{
-    Connection, End, Violation,
-    driver::{Flow, Parked},
-    replay::Replay,
-};
+use super::{Connection, End, Violation, driver::Flow, parked::Parked, replay::Replay};
 use crate::{
     config::Config,
     core::Core,

@@ -7,12 +7,15 @@ use martlet_broker::{
     hooks::{Authenticator, Authorizer, ConnectRequest, Decision, Identity, Refusal},
 };
 use martlet_client::RawConnection;
-use martlet_codec::{AckKind, Connect, Packet, Property, PropsBuf, QoS, Version};
+use martlet_codec::{
+    AckKind, Connect, Packet, Property, Props, PropsBuf, QoS, Unsubscribe, UnsubscribeFiltersBuf,
+    Version,
+};
 use martlet_storage::ManualCommitter;
 
 use crate::ground::{
-    ack, builder, connect_packet, connected, expect_ack, expect_connack, expect_silence, open,
-    payload, publish, quiet, send, subscribed,
+    ack, builder, connect_packet, connected, expect_ack, expect_connack, expect_silence,
+    expect_suback, id, open, payload, publish, quiet, send, send_subscribe, subscribed,
 };
 use crate::room::Slow;
 
@@ -117,35 +120,83 @@ async fn a_subscriber_that_does_not_read_delays_and_costs_the_others_nothing() {
 
 #[tokio::test]
 async fn a_client_that_reads_nothing_still_has_its_own_messages_processed_up_to_a_bound() {
-    // Acknowledgements it does not read pile up to a bound, then the broker stops reading from it.
-    let broker = builder().start().expect("sound settings");
-    let (ours, theirs) = tokio::io::duplex(4_096);
-    broker.attach(theirs, "deaf publisher");
-    let mut publisher = RawConnection::over(ours).version(Version::V311);
-    send(
-        &mut publisher,
-        Packet::Connect(connect_packet("deaf publisher", Version::V311, true)),
-    )
-    .await;
-    expect_connack(&mut publisher, false).await;
-    let mut sent = 0_u32;
-    loop {
-        let id = u16::try_from(sent % 60_000 + 1).expect("in range");
-        let packet = publish("t", "x", QoS::AtLeastOnce, id);
-        let write = publisher.send(&packet);
-        match tokio::time::timeout(Duration::from_millis(300), write).await {
-            Ok(result) => result.expect("the connection stays"),
-            Err(_) => break,
+    // Answers it does not read pile up to a bound, then the broker stops reading from it.
+    for kind in ["PUBLISH", "SUBSCRIBE", "UNSUBSCRIBE"] {
+        let broker = builder().start().expect("sound settings");
+        let (ours, theirs) = tokio::io::duplex(4_096);
+        broker.attach(theirs, "deaf publisher");
+        let mut deaf = RawConnection::over(ours).version(Version::V311);
+        send(
+            &mut deaf,
+            Packet::Connect(connect_packet("deaf publisher", Version::V311, true)),
+        )
+        .await;
+        expect_connack(&mut deaf, false).await;
+        let mut sent = 0_u32;
+        loop {
+            let id = u16::try_from(sent % 60_000 + 1).expect("in range");
+            let write = async {
+                match kind {
+                    "PUBLISH" => send(&mut deaf, publish("t", "x", QoS::AtLeastOnce, id)).await,
+                    "SUBSCRIBE" => send_subscribe(&mut deaf, id, "t/+", QoS::AtLeastOnce).await,
+                    _ => send_unsubscribe(&mut deaf, id, "t/+").await,
+                }
+            };
+            let written = tokio::time::timeout(Duration::from_millis(300), write).await;
+            if written.is_err() {
+                break;
+            }
+            sent += 1;
+            assert!(
+                sent < 200_000,
+                "the broker reads {kind} without end from a client that never reads"
+            );
         }
-        sent += 1;
-        assert!(
-            sent < 1_000_000,
-            "the broker reads without end from a client that never reads"
-        );
+        // Others are served meanwhile.
+        let mut other = connected(&broker, "other", true).await;
+        expect_silence(&mut other).await;
     }
-    // Others are served meanwhile.
+}
+
+async fn send_unsubscribe(client: &mut RawConnection, packet_id: u16, filter: &str) {
+    let mut filters = UnsubscribeFiltersBuf::new();
+    filters.push(filter).expect("a short filter");
+    let packet = Packet::Unsubscribe(Unsubscribe {
+        id: id(packet_id),
+        props: Props::EMPTY,
+        filters: filters.as_filters(),
+    });
+    send(client, packet).await;
+}
+
+#[tokio::test]
+async fn a_search_among_many_retained_messages_lets_others_have_their_turn() {
+    let broker = builder().start().expect("sound settings");
+    for n in 0..50_000 {
+        let topic = format!("{n}/none");
+        let kept = broker.publish(&topic, b"x", QoS::AtMostOnce, true);
+        kept.expect("a topic name");
+    }
+    let mut searcher = connected(&broker, "searcher", true).await;
     let mut other = connected(&broker, "other", true).await;
-    expect_silence(&mut other).await;
+    // The packets of both are there when the broker has its turn.
+    send_subscribe(&mut searcher, 1, "+/some", QoS::AtMostOnce).await;
+    send_subscribe(&mut searcher, 2, "1/none", QoS::AtMostOnce).await;
+    send(&mut other, Packet::PingReq).await;
+    let (done, mut order) = tokio::sync::mpsc::unbounded_channel();
+    let is_done = done.clone();
+    tokio::spawn(async move {
+        expect_suback(&mut searcher, 1, QoS::AtMostOnce).await;
+        expect_suback(&mut searcher, 2, QoS::AtMostOnce).await;
+        assert_eq!(payload(&mut searcher).await, "x");
+        is_done.send("searched").expect("a receiver");
+    });
+    tokio::spawn(async move {
+        other.expect(&Packet::PingResp).await.expect("an answer");
+        done.send("answered").expect("a receiver");
+    });
+    assert_eq!(order.recv().await, Some("answered"));
+    assert_eq!(order.recv().await, Some("searched"));
 }
 
 /// A broker whose queues hold few messages, and a subscriber of `t` at QoS 1 that takes even fewer at a time.

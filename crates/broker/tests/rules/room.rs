@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 use std::sync::{
-    Arc,
+    Arc, Mutex,
     atomic::{AtomicBool, Ordering},
 };
 use std::time::Duration;
@@ -15,8 +15,14 @@ use martlet_broker::{
     hooks::{Authenticator, Authorizer, ConnectRequest, Decision, Identity, Refusal},
 };
 use martlet_client::{RawConnection, RawError};
-use martlet_codec::{AckKind, Packet, Publish, QoS, Version};
-use martlet_storage::{CommitOptions, Fsync, MemoryStorage, Storage, StorageError, Table, Write};
+use martlet_codec::{
+    AckKind, Connect, Disconnect, Packet, Property, Props, PropsBuf, Publish, QoS, ReasonCode,
+    Version, Will,
+};
+use martlet_storage::{
+    CommitListener, CommitOptions, Committer, Fsync, Lsn, ManualCommitter, MemoryStorage, Storage,
+    StorageError, StoreOp, Table, Write,
+};
 use martlet_storage_embedded::{Act, EmbeddedOptions, Probe, Verdict};
 
 use crate::ground::{
@@ -233,6 +239,172 @@ async fn a_publisher_that_waits_for_room_can_be_taken_over_and_stopped() {
     broker.shutdown(Duration::from_secs(30)).await;
     assert_eq!(broker.connections(), 0, "nobody held up the end");
     assert!(matches!(second.receive().await, Err(RawError::Eof)));
+}
+
+/// A committer whose store is low when the test says so.
+#[derive(Default)]
+struct Told {
+    committer: ManualCommitter,
+    ear: Mutex<Option<Arc<dyn CommitListener>>>,
+}
+
+impl Told {
+    fn low(&self, why: Option<&str>) {
+        let ear = self.ear.lock().expect("sound").clone();
+        ear.expect("a broker").low(why);
+    }
+}
+
+impl Committer for Told {
+    fn submit(&self, batch: Vec<StoreOp>) -> Lsn {
+        let lsn = self.committer.submit(batch);
+        self.committer.commit_all();
+        lsn
+    }
+    fn watermark(&self) -> Lsn {
+        self.committer.watermark()
+    }
+    fn set_listener(&self, listener: Arc<dyn CommitListener>) {
+        *self.ear.lock().expect("sound") = Some(listener.clone());
+        self.committer.set_listener(listener);
+    }
+    fn backlog_bytes(&self) -> usize {
+        self.committer.backlog_bytes()
+    }
+    fn flush(&self) {
+        self.committer.flush();
+    }
+}
+
+/// A broker whose store is told to be low, with a sleeping subscriber of `t` at QoS 1.
+async fn told() -> (Broker, Arc<Told>) {
+    let told = Arc::new(Told::default());
+    let builder = Broker::builder().config(quiet()).seed(7);
+    let broker = builder.committer(told.clone()).start().expect("settings");
+    sleeper(&broker, "sleeper", "t", QoS::AtLeastOnce).await;
+    (broker, told)
+}
+
+#[tokio::test]
+async fn behind_a_message_that_waits_acknowledgements_and_pings_are_heard() {
+    let (broker, told) = told().await;
+    // It takes one message at a time, and publishes as well.
+    let mut both = open(&broker, Version::V5);
+    let window = PropsBuf::new()
+        .with(Property::ReceiveMaximum(1))
+        .with(Property::SessionExpiry(100));
+    let connect = Connect {
+        props: window.as_props(),
+        ..connect_packet("both", Version::V5, true)
+    };
+    send(&mut both, Packet::Connect(connect)).await;
+    both.receive().await.expect("CONNACK");
+    subscribed(&mut both, "u", QoS::AtLeastOnce).await;
+    let mut publisher = connected(&broker, "publisher", true).await;
+    for n in 1..=3 {
+        let text = n.to_string();
+        send(&mut publisher, publish("u", &text, QoS::AtLeastOnce, n)).await;
+        expect_ack(&mut publisher, AckKind::PubAck, n).await;
+    }
+
+    told.low(Some("3 bytes left"));
+    // What follows comes in one read with it, and in further ones.
+    let mut bytes = Vec::new();
+    for packet in [
+        publish("t", "first", QoS::AtLeastOnce, 1),
+        publish("t", "second", QoS::AtLeastOnce, 2),
+        Packet::PingReq,
+    ] {
+        packet.encode(Version::V5, &mut bytes).expect("sound");
+    }
+    both.send_bytes(&bytes).await.expect("the broker reads");
+    assert_eq!(payload(&mut both).await, "1");
+    both.expect(&Packet::PingResp).await.expect("an answer");
+    for n in 1..=3 {
+        send(&mut both, ack(AckKind::PubAck, n)).await;
+        send(&mut both, publish("t", "later", QoS::AtLeastOnce, n + 2)).await;
+        if n < 3 {
+            assert_eq!(payload(&mut both).await, (n + 1).to_string());
+        }
+    }
+    expect_silence(&mut both).await;
+    assert_eq!(broker.counters().gauge(Gauge::QueuedMessages), 0);
+    assert_eq!(broker.counters().publish_received(), 4, "the rest waits");
+
+    told.low(None);
+    for n in 1..=5 {
+        expect_ack(&mut both, AckKind::PubAck, n).await;
+    }
+    let mut sleeper = resumed(&broker, "sleeper").await;
+    for text in ["first", "second", "later", "later", "later"] {
+        assert_eq!(payload(&mut sleeper).await, text);
+    }
+}
+
+#[tokio::test]
+async fn a_publisher_that_leaves_while_its_message_waits_is_gone() {
+    for leaves in [true, false] {
+        let (broker, told) = told().await;
+        let mut mourner = connected(&broker, "mourner", true).await;
+        subscribed(&mut mourner, "wills", QoS::AtMostOnce).await;
+        let mut publisher = open(&broker, Version::V311);
+        let will = Will {
+            qos: QoS::AtMostOnce,
+            retain: false,
+            props: Props::EMPTY,
+            topic: "wills",
+            payload: b"gone",
+        };
+        let connect = Connect {
+            will: Some(will),
+            ..connect_packet("publisher", Version::V311, true)
+        };
+        send(&mut publisher, Packet::Connect(connect)).await;
+        expect_connack(&mut publisher, false).await;
+        told.low(Some("3 bytes left"));
+        for n in 1..=300 {
+            send(&mut publisher, publish("t", "lost", QoS::AtLeastOnce, n)).await;
+        }
+        if leaves {
+            let goodbye = Disconnect {
+                reason: ReasonCode::Success,
+                props: Props::EMPTY,
+            };
+            send(&mut publisher, Packet::Disconnect(goodbye)).await;
+        }
+        drop(publisher);
+        while broker.clients_connected() > 1 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        if !leaves {
+            assert_eq!(payload(&mut mourner).await, "gone");
+        }
+        expect_silence(&mut mourner).await;
+        told.low(None);
+        let mut sleeper = resumed(&broker, "sleeper").await;
+        expect_silence(&mut sleeper).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn keep_alive_counts_while_a_message_waits_as_far_as_its_stream_is_read() {
+    for (waiting, stays) in [(1, false), (100, true)] {
+        let (broker, told) = told().await;
+        let mut publisher = open(&broker, Version::V311);
+        let connect = Connect {
+            keep_alive_secs: 10,
+            ..connect_packet("publisher", Version::V311, true)
+        };
+        send(&mut publisher, Packet::Connect(connect)).await;
+        expect_connack(&mut publisher, false).await;
+        told.low(Some("3 bytes left"));
+        let text = "x".repeat(1_000);
+        for n in 1..=waiting {
+            send(&mut publisher, publish("t", &text, QoS::AtLeastOnce, n)).await;
+        }
+        tokio::time::sleep(Duration::from_mins(1)).await;
+        assert_eq!(broker.clients_connected() == 1, stays, "{waiting} messages");
+    }
 }
 
 /// A file system of its own for one store.
