@@ -22,6 +22,7 @@ use super::{
     parked::Parked,
     pressure::Pause,
     publish::{TopicMemo, check_user_properties},
+    replay::SLICES_AT_ONCE,
     streams::Streams,
 };
 use crate::{
@@ -37,9 +38,6 @@ use crate::{
 
 /// Output and input alternate this often before other tasks get their turn.
 const ROUNDS: usize = 8;
-
-/// Own acknowledgements waiting for the socket above which reading stops (rule 8).
-pub(super) const LOCAL_BYTES_MAX: usize = 64 << 10;
 
 /// What an idle connection keeps for its next acknowledgements.
 const LOCAL_BYTES_KEPT: usize = 64;
@@ -215,9 +213,10 @@ impl<S: ByteStream> Connection<S> {
             return Ok(Output::Idle);
         }
         self.release_acks();
+        let mut slices = SLICES_AT_ONCE;
         loop {
             if self.lane.chunk.is_empty() {
-                self.replay();
+                self.replay(cx, &mut slices);
                 let more = self.fetch(cx)?;
                 if self.gather.is_waiting() {
                     return Ok(Output::Gathering);
@@ -308,6 +307,7 @@ impl<S: ByteStream> Connection<S> {
             local,
             chunk,
             confirm,
+            ahead,
             ..
         } = lane;
         let (number, is_main) = (*number, *number == MAIN_LANE);
@@ -372,6 +372,7 @@ impl<S: ByteStream> Connection<S> {
             }
             let spare = std::mem::take(chunk).into_spare();
             *chunk = own.out.lane_mut(number).take(spare);
+            *ahead = 0;
             *greeted = true;
             Ok(true)
         });
@@ -448,7 +449,7 @@ impl<S: ByteStream> Connection<S> {
         if self.pause.is_some() {
             ready!(self.poll_pause(cx));
         }
-        if self.lane.local.len() > LOCAL_BYTES_MAX || self.lane.acks.is_full() {
+        if self.lane.is_behind() {
             return Poll::Pending;
         }
         with_work(|work| {

@@ -15,6 +15,9 @@ use super::{acks::Acks, parked::Parked, replay::Replay};
 /// Segments handed to one vectored write; Linux takes up to 1,024, and 64 cover a 256 KiB chunk of 4 KiB bodies.
 const SLICES: usize = 64;
 
+/// Own packets waiting for the stream above which reading stops (rule 8).
+const OWN_BYTES_MAX: usize = 64 << 10;
+
 /// One byte stream: what came in and is not processed, what is owed and not written.
 pub(super) struct Lane<S> {
     /// Its place in the session's output; `MAIN_LANE` for the stream that carried CONNECT.
@@ -22,6 +25,8 @@ pub(super) struct Lane<S> {
     pub(super) stream: S,
     /// Own packets not yet in the outbox.
     pub(super) local: Vec<u8>,
+    /// Bytes of own packets that went into the outbox ahead of their turn and are not fetched.
+    pub(super) ahead: usize,
     pub(super) acks: Acks,
     pub(super) chunk: Chunk,
     /// Bytes written and not yet confirmed to the outbox.
@@ -37,12 +42,18 @@ pub(super) struct Lane<S> {
 }
 
 impl<S> Lane<S> {
+    /// Whether too much of our own waits for the stream to read more that has to be answered (rule 8).
+    pub(super) fn is_behind(&self) -> bool {
+        self.local.len() + self.ahead > OWN_BYTES_MAX || self.acks.is_full()
+    }
+
     /// A stream of which `unread` has been read.
     pub(super) fn new(number: u8, stream: S, aliases: InboundAliases, unread: Vec<u8>) -> Self {
         Self {
             number,
             stream,
             local: Vec::new(),
+            ahead: 0,
             acks: Acks::default(),
             chunk: Chunk::default(),
             confirm: 0,

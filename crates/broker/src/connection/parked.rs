@@ -17,11 +17,7 @@ use martlet_storage::Timestamp;
 use martlet_transport::ByteStream;
 use tokio::io::ReadBuf;
 
-use super::{
-    Connection, End, Violation,
-    driver::{LOCAL_BYTES_MAX, stream_end},
-    subscribe::Grant,
-};
+use super::{Connection, End, Violation, driver::stream_end, subscribe::Grant};
 use crate::{
     session::Session,
     work::{READ_BYTES, Work, with_work},
@@ -179,7 +175,7 @@ impl<S: ByteStream> Connection<S> {
             self.held_up = self.held_up + u8::from(!reads) - u8::from(reads);
             self.note_reading();
         }
-        if looked_at.is_some() && !reads || self.lane.local.len() > LOCAL_BYTES_MAX {
+        if looked_at.is_some() && !reads || self.lane.is_behind() {
             return Poll::Pending;
         }
         let kept = ready!(with_work(|work| {

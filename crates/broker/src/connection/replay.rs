@@ -3,6 +3,8 @@
 //! A replay walks the retained store in slices and goes on only while the client keeps up, so that one `#` over
 //! a million topics neither holds a lock nor overruns the queue of its own client.
 
+use std::task::Context;
+
 use martlet_codec::SubscribeOptions;
 use martlet_session::{Delivery, Publication};
 use martlet_topic::TopicFilter;
@@ -16,6 +18,9 @@ use crate::{
 
 /// Retained messages looked at in one slice.
 const SLICE: usize = 64;
+
+/// Slices in one turn of a connection: a search that finds nothing must not hold up the thread.
+pub(super) const SLICES_AT_ONCE: usize = 16;
 
 /// Bytes encoded ahead by replays; architecture rule 13.
 const AHEAD_BYTES: usize = 256 << 10;
@@ -48,9 +53,15 @@ impl Replay {
 }
 
 impl<S: ByteStream> Connection<S> {
-    /// Goes on with the replays, while the client has room. SUBACK leaves first.
-    pub(super) fn replay(&mut self) {
+    /// Goes on with the replays, while the client has room, by so many `slices` at most; then others have their turn. SUBACK
+    /// leaves first.
+    pub(super) fn replay(&mut self, cx: &mut Context<'_>, slices: &mut usize) {
         while !self.lane.replays.is_empty() && self.lane.acks.is_empty() && self.has_room() {
+            let Some(left) = slices.checked_sub(1) else {
+                cx.waker().wake_by_ref();
+                return;
+            };
+            *slices = left;
             self.replay_slice();
         }
         if self.lane.replays.is_empty() && self.lane.replays.capacity() > 0 {
@@ -76,11 +87,18 @@ impl<S: ByteStream> Connection<S> {
         let Self {
             core,
             session,
-            lane: Lane { number, local, .. },
+            lane:
+                Lane {
+                    number,
+                    local,
+                    ahead,
+                    ..
+                },
             epoch,
             ..
         } = self;
         if !local.is_empty() {
+            *ahead += local.len();
             core.counters.packets_sent(local);
             session.with_outbox(|outbox| {
                 // After a takeover by force the output is another connection's.

@@ -327,7 +327,7 @@ impl<S: ByteStream> Connection<S> {
     }
 
     /// Puts a subscription in force; the retained messages that belong to it come back as a replay.
-    fn insert(&self, text: &str, subscribed: Subscribed) -> Option<Replay> {
+    fn insert(&mut self, text: &str, subscribed: Subscribed) -> Option<Replay> {
         let filter = parse(text, self.config.mqtt.queue_subscriptions).ok()?;
         let Subscribed {
             options,
@@ -350,6 +350,11 @@ impl<S: ByteStream> Connection<S> {
             RetainHandling::SendIfNew => !outcome.replaced,
             RetainHandling::DoNotSend => false,
         };
+        if wanted && outcome.replaced {
+            // One that is under way begins again: there are no more replays than subscriptions.
+            let replays = &mut self.lane.replays;
+            replays.retain(|replay| replay.filter() != topic_filter.as_str());
+        }
         wanted.then(|| Replay::new(topic_filter, options, subscription_id))
     }
 
