@@ -311,7 +311,7 @@ impl<S: Storage> Worker<'_, S> {
     }
 
     /// Applies a group; on a full disk or a store that is away, again and again.
-    fn apply(&self, writes: &[crate::Write]) -> Result<(), StorageError> {
+    fn apply(&mut self, writes: &[crate::Write]) -> Result<(), StorageError> {
         let mut stalled = false;
         let mut back_off = self.options.retry_after / BACK_OFF_STEPS;
         loop {
@@ -337,6 +337,8 @@ impl<S: Storage> Worker<'_, S> {
             if let Some(listener) = self.shared.listener() {
                 listener.stalled(&error.to_string());
             }
+            // What is brought meanwhile only waits in memory.
+            self.look_for_room();
             if self.wait_for_store(wait) {
                 return Err(error);
             }

@@ -409,6 +409,21 @@ fn little_room_is_told_once_and_holds_nothing_up() {
 }
 
 #[test]
+fn little_room_is_told_while_a_batch_waits_for_it() {
+    let probe = Probe::new();
+    let options = CommitOptions {
+        retry_after: Duration::from_hours(1),
+        ..CommitOptions::default()
+    };
+    let (committer, ear) = start(&probe, options);
+    probe.low.store(true, Ordering::Release);
+    probe.set(Fault::Apply(StorageError::NoSpace("0 bytes left".into())));
+    committer.submit(vec![session(1)]);
+    let heard = ear.wait(|heard| !heard.low.is_empty());
+    assert_eq!((heard.stalled, heard.recovered), (1, 0));
+}
+
+#[test]
 fn little_room_is_told_to_who_begins_to_listen_later() {
     let probe = Probe::new();
     probe.low.store(true, Ordering::Release);
