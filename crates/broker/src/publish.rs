@@ -629,8 +629,13 @@ impl Core {
 #[cold]
 fn log_drop(session: &Session, topic: &str, limit: Limit) {
     tracing::warn!(
-        event = "messages_dropped", client = %session.client_id, topic, limit = limit.name(),
-        "Messages to client {} are dropped: {}", session.client_id, limit.name()
+        event = "messages_dropped",
+        client = &*session.client_id,
+        topic,
+        limit = limit.name(),
+        "Messages to client {} are dropped: {}",
+        session.client_id,
+        limit.name()
     );
 }
 
