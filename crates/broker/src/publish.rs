@@ -545,12 +545,8 @@ impl Core {
                 }
             }
             let waker = session.wake_owner(outbox, now);
-            let pressed =
-                outbox.is_under_pressure(pressure_at) && session.id != publication.head.publisher;
-            if pressed {
-                // Under the lock: set later, it would stay with a client that has drained its queue meanwhile, or is gone.
-                session.set_availability(Availability::Full);
-            }
+            let pressed = outbox.is_under_pressure(pressure_at)
+                && slows_down(session, publication.head.publisher);
             Some((offered, waker, pressed))
         });
         let Some(Some((offered, waker, pressed))) = offered else {
@@ -623,6 +619,17 @@ impl Core {
         let connections = self.connections.load(Ordering::Relaxed);
         u32::try_from(connections.saturating_sub(room)).unwrap_or(u32::MAX)
     }
+}
+
+/// Whether a session under pressure slows `publisher` down: anybody but itself. Notes that it is full, under its lock: set
+/// later, that would stay with a client that has drained its queue meanwhile, or is gone.
+#[cold]
+fn slows_down(session: &Session, publisher: SessionId) -> bool {
+    let slows = session.id != publisher;
+    if slows {
+        session.set_availability(Availability::Full);
+    }
+    slows
 }
 
 /// Who loses messages, and which setting says so.

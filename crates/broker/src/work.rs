@@ -140,7 +140,9 @@ pub(crate) fn with_work<R>(f: impl FnOnce(&mut Work) -> R) -> R {
     });
     let result = f(&mut work);
     work.sink.wakes.fire();
-    work.sink.pressure = None;
+    if work.sink.pressure.is_some() {
+        work.sink.pressure = None;
+    }
     WORK.set(Some(work));
     result
 }

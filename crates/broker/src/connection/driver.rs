@@ -216,7 +216,9 @@ impl<S: ByteStream> Connection<S> {
         let mut slices = SLICES_AT_ONCE;
         loop {
             if self.lane.chunk.is_empty() {
-                self.replay(cx, &mut slices);
+                if self.lane.replays.capacity() > 0 {
+                    self.replay(cx, &mut slices);
+                }
                 let more = self.fetch(cx)?;
                 if self.gather.is_waiting() {
                     return Ok(Output::Gathering);
@@ -617,16 +619,22 @@ impl<S: ByteStream> Connection<S> {
 
     /// One packet of a connected client.
     #[inline]
-    pub(super) fn packet(
+    fn packet(&mut self, frame: Frame<'_>, work: &mut Work, now: Timestamp) -> Result<Flow, End> {
+        if frame.first >> 4 == 3 {
+            work.sink.counts.packet_received(3);
+            return self.on_publish(frame, work, now);
+        }
+        self.other_packet(frame, work, now)
+    }
+
+    /// One packet that is no PUBLISH.
+    pub(super) fn other_packet(
         &mut self,
         frame: Frame<'_>,
         work: &mut Work,
         now: Timestamp,
     ) -> Result<Flow, End> {
         work.sink.counts.packet_received(frame.first >> 4);
-        if frame.first >> 4 == 3 {
-            return self.on_publish(frame, work, now);
-        }
         self.check_stream(frame.first >> 4)?;
         let packet = Packet::decode(frame, self.version)?;
         if let Some(props) = props_of(&packet).filter(|props| !props.is_empty()) {

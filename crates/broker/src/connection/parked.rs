@@ -229,7 +229,7 @@ impl<S: ByteStream> Connection<S> {
             let len = frame.len;
             // PUBACK, PUBREC, PUBCOMP, PINGREQ: they concern what goes out.
             if matches!(frame.first >> 4, 4 | 5 | 7 | 12) {
-                self.packet(frame, work, now)?;
+                self.other_packet(frame, work, now)?;
             } else {
                 bytes.copy_within(at..at + len, kept);
                 kept += len;

@@ -64,7 +64,7 @@ impl<S: ByteStream> Connection<S> {
             *slices = left;
             self.replay_slice();
         }
-        if self.lane.replays.is_empty() && self.lane.replays.capacity() > 0 {
+        if self.lane.replays.is_empty() {
             self.lane.replays.shrink_to_fit();
         }
     }
