@@ -23,13 +23,12 @@ struct Subscriber {
     acked: u16,
 }
 
-/// Publishes `count` messages of 64 bytes to every subscriber, in batches of 100, and lets them read and
-/// acknowledge.
+/// Publishes `count` messages to every subscriber, in batches of 100, and lets them read and acknowledge.
 fn publish(
     subscribers: &mut [Subscriber],
     fan_out: &mut FanOut,
     fx: &mut Effects,
-    qos: QoS,
+    (qos, payload): (QoS, &[u8]),
     count: usize,
 ) {
     let head = MessageHead {
@@ -45,9 +44,12 @@ fn publish(
             head,
             "sensors/kitchen/temperature",
             &[1, 1],
-            &[7; 64],
+            payload,
             fan_out,
         );
+        if subscribers.len() == 1 {
+            publication.expect_one();
+        }
         for subscriber in subscribers.iter_mut() {
             let delivery = Delivery {
                 qos: QoS::ExactlyOnce,
@@ -105,9 +107,10 @@ fn deliveries_stay_within_their_budgets() {
         })
         .collect();
     for qos in [QoS::AtMostOnce, QoS::AtLeastOnce] {
-        publish(&mut subscribers, &mut fan_out, &mut fx, qos, 1_000);
+        let small = (qos, &[7; 64][..]);
+        publish(&mut subscribers, &mut fan_out, &mut fx, small, 1_000);
         let region = Region::new(ALLOCATOR);
-        publish(&mut subscribers, &mut fan_out, &mut fx, qos, 10_000);
+        publish(&mut subscribers, &mut fan_out, &mut fx, small, 10_000);
         let stats = region.change();
         // QoS 0: none. QoS 1: one for the message, however many subscribers keep it.
         let expect = if qos == QoS::AtMostOnce { 0 } else { 10_000 };
@@ -116,5 +119,14 @@ fn deliveries_stay_within_their_budgets() {
             (expect, 0),
             "{qos:?}"
         );
+    }
+    // A payload that many would share is copied for the only receiver: nothing is made to be shared.
+    let large = (QoS::AtMostOnce, &[7; 4_096][..]);
+    for one in subscribers.chunks_mut(1) {
+        publish(one, &mut fan_out, &mut fx, large, 1_000);
+        let region = Region::new(ALLOCATOR);
+        publish(one, &mut fan_out, &mut fx, large, 1_000);
+        let stats = region.change();
+        assert_eq!((stats.allocations, stats.reallocations), (0, 0));
     }
 }

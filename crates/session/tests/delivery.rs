@@ -195,6 +195,40 @@ fn large_payloads_are_not_copied() {
 }
 
 #[test]
+fn the_only_receiver_gets_the_packet_that_many_get() {
+    let aliases = Link {
+        topic_alias_maximum: 10,
+        ..v5()
+    };
+    for link in [v3(), v5(), aliases] {
+        for qos in QOS {
+            for len in [0, 64, 1_024, 4_096, 40_000] {
+                let many = Msg {
+                    payload: vec![7; len],
+                    // Content Type `a`; MQTT 3 has none.
+                    props: vec![3, 0, 1, b'a'],
+                    expires: Some(at(60_000)),
+                    retain: true,
+                    ids: vec![5],
+                    ..msg("m", qos)
+                };
+                let one = Msg {
+                    for_one: true,
+                    ..many.clone()
+                };
+                let got = [many, one].map(|message| {
+                    let mut peer = Peer::online(limits(), link);
+                    assert_eq!(peer.offer(&message), Offered::Sent);
+                    peer.read_one()
+                });
+                assert_eq!(got[0], got[1], "{link:?} {qos:?} {len}");
+                assert_eq!(got[1].payload.len(), len);
+            }
+        }
+    }
+}
+
+#[test]
 fn receive_maximum_is_the_window() {
     for (receive_maximum, inflight_max, window) in [(2, 100, 2), (100, 3, 3), (0, 5, 1), (1, 1, 1)]
     {

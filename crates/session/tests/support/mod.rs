@@ -49,6 +49,8 @@ pub(crate) struct Msg {
     pub(crate) ids: Vec<u32>,
     pub(crate) store_id: u64,
     pub(crate) share: Option<u64>,
+    /// The only receiver is told so.
+    pub(crate) for_one: bool,
 }
 
 /// A message named by its payload, at `qos`, on a topic of its own.
@@ -65,6 +67,7 @@ pub(crate) fn msg(name: &str, qos: QoS) -> Msg {
         ids: Vec::new(),
         store_id: 0,
         share: None,
+        for_one: false,
     }
 }
 
@@ -155,6 +158,9 @@ impl Peer {
             &msg.payload,
             &mut self.fan_out,
         );
+        if msg.for_one {
+            publication.expect_one();
+        }
         let delivery = Delivery {
             qos: msg.granted,
             retain: msg.retain,
